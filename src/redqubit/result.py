@@ -13,15 +13,22 @@ A run folder holds
 """
 
 import json
+import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from errno import ENOSPC
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from redqubit.errors import UsageError
 
 Severity = Literal["ok", "warning", "fail"]
+
+_FLOAT = "$float"  # JSON has no NaN or infinity: such a float is written as the object {"$float": "nan"}
 
 
 @dataclass(frozen=True)
@@ -112,3 +119,244 @@ class Summary:
     cost: Mapping[str, float | int | str] = field(default_factory=dict)
     rerun: str = ""  # the command that makes this run again
     source: str = ""  # the paper, when there is one
+    limits: tuple[str, ...] = ()  # what this run does not show, one sentence each
+
+
+def append(path: Path, results: Iterable[Result]) -> None:
+    """Append all results of one cell in a single write, and wait until they are on the disk.
+
+    Each row also carries `cell_size`, the number of rows of its cell, by which `load` tells whether a
+    cell is whole. When the disk is full, the file is left as it was.
+
+    Args:
+        path: The `results.jsonl` of a run; created when it is not there.
+        results: At least one result, all of the same cell.
+
+    Raises:
+        UsageError: If the results are none or of several cells, hold what JSON cannot, or the file
+            cannot be written or ends in half a line (see `repair`).
+    """
+    rows = list(results)
+    if len({row.cell for row in rows}) != 1:
+        names = ", ".join(sorted({row.cell for row in rows})) or "none"
+        raise UsageError(f"Argument `results` must be those of one cell, but they are of {names}: append cell by cell")
+    text = "".join(_to_json(row)[:-1] + f', "cell_size": {len(rows)}}}\n' for row in rows).encode()
+    with _writing(path):
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            start = os.fstat(file).st_size
+            if start and os.pread(file, 1, start - 1) != b"\n":
+                raise UsageError(f"Argument `path` must end in a whole line, but {path} does not: call repair() first")
+            try:
+                if os.write(file, text) != len(text):
+                    raise OSError(ENOSPC, os.strerror(ENOSPC))
+                os.fsync(file)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(file, start)
+                raise
+        finally:
+            os.close(file)
+
+
+def load(path: Path) -> list[Result]:
+    """Return the results of the whole cells of a run, in the order of the file.
+
+    A tail that a kill left torn (half a line, or some rows of the last cell) is left out.
+
+    Raises:
+        UsageError: If the file is not there, or a line before the tail is damaged.
+    """
+    return _scan(Path(path))[0]
+
+
+def repair(path: Path) -> int:
+    """Cut off the torn tail that a kill may have left, and return how many bytes it had.
+
+    Raises:
+        UsageError: If a line before the tail is damaged, or the file cannot be written.
+    """
+    path = Path(path)
+    if not path.exists():
+        return 0
+    whole = _scan(path)[1]
+    torn = path.stat().st_size - whole
+    if torn:
+        with _writing(path):
+            os.truncate(path, whole)
+    return torn
+
+
+def save_summary(path: Path, summary: Summary) -> None:
+    """Write `summary` as JSON, whole or not at all."""
+    write_text(path, _to_json(summary, indent=1) + "\n")
+
+
+def load_summary(path: Path) -> Summary:
+    """Read the summary that `save_summary` wrote.
+
+    Raises:
+        UsageError: If the file is not there or is not a summary.
+    """
+    text = _read(Path(path))
+    try:
+        summary: Summary = _typed(Summary, _from_json(text), "summary")
+    except ValueError as error:
+        raise UsageError(
+            f"Argument `path` must be a summary, but {path} is damaged ({error}): run the command again"
+        ) from None
+    return summary
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that a reader, or a crash, finds the old one or the new one, never half of it.
+
+    Raises:
+        UsageError: If the file cannot be written, for want of space or permission.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with _writing(path):
+        try:
+            with part.open("w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"Argument `path` must be writable, but {path}: {error.strerror}: "
+            "make room or permit it and start again, finished cells are kept"
+        ) from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"Argument `path` must be a file of a run, but {path}: {error.strerror}: give the folder of a run"
+        ) from None
+
+
+def _scan(path: Path) -> tuple[list[Result], int]:
+    """Return the results of the whole cells and the byte at which the last whole cell ends."""
+    whole: list[Result] = []
+    cells: set[str] = set()
+    block: list[Result] = []  # the rows so far of the cell being read
+    end = position = size = 0
+    *lines, _torn = _read(path).split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        position += len(line) + 1
+        try:
+            raw = _from_json(line)
+            if not isinstance(raw, dict):
+                raise ValueError("a row must be an object")
+            row_size = raw.pop("cell_size", None)
+            row: Result = _built(Result, raw, "result")
+            if type(row_size) is not int or row_size < 1:
+                raise ValueError("result lacks a positive `cell_size`")
+            if block and (row.cell, row_size) != (block[0].cell, size):
+                raise ValueError(f"cell `{block[0].cell}` ends after {len(block)} of {size} rows")
+            if row.cell in cells:
+                raise ValueError(f"cell `{row.cell}` is there twice")
+        except (ValueError, RecursionError) as error:
+            raise UsageError(
+                f"Argument `path` must hold one result a line, but {path} line {number} is damaged "
+                f"({error}): delete that cell's lines and run again"
+            ) from None
+        block.append(row)
+        size = row_size
+        if len(block) == size:
+            whole += block
+            cells.add(row.cell)
+            block, end = [], position
+    return whole, end
+
+
+class _NotPlain(Exception):
+    """A value that JSON cannot hold; the message says where it sits."""
+
+
+def _plain(value: object, where: str) -> object:
+    """Return `value` as what JSON can hold; a float that is not finite becomes `{"$float": "nan"}`."""
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else {_FLOAT: str(float(value))}
+    if value is None or isinstance(value, str | int):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name), f"{where}.{f.name}") for f in fields(value)}
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str) or key == _FLOAT:
+                raise _NotPlain(f"{where} has the key {key!r}")
+        return {key: _plain(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    raise _NotPlain(f"{where} is a {type(value).__name__}")
+
+
+def _to_json(value: Any, **layout: Any) -> str:
+    try:
+        return json.dumps(_plain(value, type(value).__name__), allow_nan=False, **layout)
+    except _NotPlain as error:
+        raise UsageError(
+            f"Argument `{type(value).__name__.lower()}` must hold plain numbers, text, lists and string keys, "
+            f"but {error}: convert it first"
+        ) from None
+
+
+def _float_back(raw: dict[str, Any]) -> Any:
+    return float(str(raw[_FLOAT])) if raw.keys() == {_FLOAT} else raw
+
+
+def _from_json(text: str | bytes) -> Any:
+    return json.loads(text, object_hook=_float_back)
+
+
+@cache
+def _types(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _typed(kind: Any, raw: Any, where: str) -> Any:
+    """Return `raw` as the annotated type `kind`; a ValueError says what is wrong where."""
+    if kind is Any:
+        return raw
+    if kind is float and isinstance(raw, int | float) and not isinstance(raw, bool):
+        return float(raw)
+    if isinstance(kind, type):  # before get_origin, which is slow, as most fields are plain
+        if is_dataclass(kind) and isinstance(raw, dict):
+            return _built(kind, raw, where)
+        if kind in (str, int) and type(raw) is kind:
+            return raw
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal and raw in inner:
+        return raw
+    if origin is UnionType:  # every union here is "... | None"
+        return None if raw is None else _typed(inner[0], raw, where)
+    if origin is tuple and isinstance(raw, list):
+        return tuple(_typed(inner[0], item, f"{where}[{i}]") for i, item in enumerate(raw))
+    if origin is Mapping and isinstance(raw, dict):
+        return raw
+    raise ValueError(f"{where} has the wrong value {raw!r:.60}")
+
+
+def _built(kind: type, raw: dict[str, Any], where: str) -> Any:
+    types = _types(kind)
+    if strange := sorted(raw.keys() - types.keys()):
+        raise ValueError(f"{where} has the unknown key `{strange[0]}`")
+    try:
+        return kind(**{name: _typed(types[name], value, f"{where}.{name}") for name, value in raw.items()})
+    except TypeError:  # the constructor names what is missing, but not in our words
+        missing = [f.name for f in fields(kind) if f.name not in raw and f.default is f.default_factory is MISSING]
+        raise ValueError(f"{where} lacks the key `{missing[0]}`") from None
