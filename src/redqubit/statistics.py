@@ -62,19 +62,25 @@ class Proportion:
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean of a - b over pairs, with its 95 % interval, and the p-value of no difference where one was tested."""
+    """The mean of a - b over n pairs, with its 95 % interval."""
 
     value: float
     low: float
     high: float
     n: int  # pairs
     method: str  # of the interval
-    p_value: float | None = None
-    only_a: int | None = None  # pairs that a alone got right
-    only_b: int | None = None  # pairs that b alone got right
 
 
-def mcnemar(a_correct: Tensor, b_correct: Tensor) -> Difference:
+@dataclass(frozen=True)
+class PairedTest(Difference):
+    """The difference of two accuracies on the same samples, and how far chance explains it."""
+
+    p_value: float  # exact, two-sided
+    only_a: int  # samples that a alone gets right
+    only_b: int  # samples that b alone gets right
+
+
+def mcnemar(a_correct: Tensor, b_correct: Tensor) -> PairedTest:
     """Compare two accuracies measured on the same samples.
 
     p is exact and two-sided: of the samples that just one of the two gets right, half should be a's. The interval of
@@ -119,7 +125,7 @@ def mcnemar(a_correct: Tensor, b_correct: Tensor) -> Difference:
     b_down, b_up = share_b.value - share_b.low, share_b.high - share_b.value
     down = math.sqrt(max(a_down**2 - 2 * correlation * a_down * b_up + b_up**2, 0.0))
     up = math.sqrt(max(a_up**2 - 2 * correlation * a_up * b_down + b_down**2, 0.0))
-    return Difference(value, value - down, value + up, n, "Newcombe", p_value, only_a, only_b)
+    return PairedTest(value, value - down, value + up, n, "Newcombe", p_value, only_a, only_b)
 
 
 def paired_bootstrap(values_a: Sequence[float], values_b: Sequence[float], *, generator: torch.Generator) -> Difference:

@@ -65,7 +65,7 @@ class Square(EvasionAttack):
         return x_adv
 
     def _margin(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        logits = model(x)
+        logits: Tensor = model(x)
         for _ in range(self.draws - 1):
             logits = logits + model(x)
         own = logits.gather(1, y[:, None])[:, 0]
