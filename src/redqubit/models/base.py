@@ -1,0 +1,48 @@
+"""What the models share: their registry, and features before a head."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from redqubit.errors import UsageError
+from redqubit.registry import Registry
+
+
+class Factory(Protocol):
+    """Builds a model for inputs of one shape: (C, H, W) for images, (d,) for features."""
+
+    def __call__(self, input_shape: Sequence[int], n_classes: int, *, generator: torch.Generator) -> nn.Module: ...
+
+
+MODELS: Registry[Factory] = Registry("model", "redqubit.models")
+
+
+class FeatureClassifier(nn.Module):
+    """A model in two parts, `forward_features` then `forward_head` (timm's names)."""
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return what the head reads."""
+        raise NotImplementedError
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Return logits (B, n_classes) of features."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, n_classes) of inputs in [0, 1]."""
+        return self.forward_head(self.forward_features(x))
+
+
+def image_shape(input_shape: Sequence[int], kernel_size: int) -> tuple[int, int, int]:
+    """Return (C, H, W), or raise a `UsageError` when the inputs are no images of that size at least."""
+    if len(input_shape) != 3:
+        raise UsageError(
+            f"Argument `input_shape` must be (C, H, W) for a convolution, but is {tuple(input_shape)}: "
+            "use a model for feature vectors, such as `hybrid`."
+        )
+    c, h, w = input_shape
+    if min(h, w) < kernel_size:
+        raise UsageError(f"Images must be at least {kernel_size} x {kernel_size}, but are {h} x {w}.")
+    return c, h, w
