@@ -272,7 +272,7 @@ def check_model(model: nn.Module, x: Tensor, n_classes: int, *, needs_gradient: 
         return
     gradient = None
     if logits.requires_grad:
-        (gradient,) = torch.autograd.grad(logits.sum(), x, allow_unused=True)
+        (gradient,) = torch.autograd.grad(logits, x, torch.ones_like(logits), allow_unused=True)
     if gradient is None:
         raise UsageError(
             f"Argument `model` must pass gradients to its input, but the logits of {name} are cut off from it: remove "
