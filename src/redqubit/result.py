@@ -73,15 +73,27 @@ class Panel:
 
     `kind` is one of
 
-    - "curves": `metric` against `x` (a config key), one line per value of `group`; several results with
-      equal x and group (draws, seeds) become their mean with a band of 95 %; a single one keeps its interval.
-    - "heatmap": `metric` in a grid of config keys `group` (rows) and `x` (columns).
-    - "table": one row per value of `group`, one column per value of `x`, with interval and n.
-    - "images": pictures from `artifacts/<data["file"]>`, see `redqubit.report`.
+    - "curves": `metric` against `x`, one line per value of `group`; numbers on the x axis make lines,
+      names make points. `data["chance"]` draws the level of chance.
+    - "heatmap": `metric` in a grid of `group` (rows) and `x` (columns).
+    - "table": one row per value of `group`, one column per value of `x` (or of "metric", with
+      `metric` empty), with interval, k and n.
+    - "images": examples from the file `artifacts/<data["file"]>` (npz, never pickled). Each of
+      `data["rows"]` is a mapping with the array names `clean` and `adv`, both (K, C, H, W) pictures or
+      (K, d) features in [0, 1], with a heading `label`, and with lists `true`, `before`, `after` of K
+      class names: the label, and the prediction without and with the attack.
     - "pre": the text `data["text"]` in a fixed-width font, such as a circuit drawing.
-    - "facts": the pairs of `data["rows"]`, a list of rows, under `data["columns"]`.
+    - "facts": the values of `data["rows"]`, a list of rows, under `data["columns"]`.
 
-    `where` keeps the results whose config (or field) has these values.
+    `group`, `x`, `data["facet"]` and the keys of `where` name a key of a result's config or, where that
+    has none, a field of `Result`. Results that lack one are left out. Several results in one place
+    (seeds, draws) become their mean with a t interval of 95 % over them; a single one keeps its own.
+    For the first three kinds `data` may also hold
+
+    - "facet": a key; each of its values gets a small plot or table of its own;
+    - "order": values of `group`, `x` or the facet in the order to show them; numbers sort themselves;
+    - "unit": "%" for fractions to be shown in percent, or another unit ("" for none). Without it,
+      proportions (with k and n) and metrics named `..accuracy` or `..rate` are shown in percent.
     """
 
     kind: Literal["curves", "heatmap", "table", "images", "pre", "facts"]
