@@ -1,0 +1,83 @@
+"""What an experiment is: a config, its cells, and what its results mean."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from redqubit.config import resolve
+from redqubit.registry import Registry, unknown
+from redqubit.result import Result, Summary, save_summary
+from redqubit.runner import Cell, Progress, RunFolder, open_run, run_cells
+
+C = TypeVar("C")
+
+EXPERIMENTS: Registry["Experiment[Any]"] = Registry("experiment", "redqubit.experiments")
+
+
+@dataclass(frozen=True)
+class Experiment(Generic[C]):
+    """The replication of one paper.
+
+    Attributes:
+        name: Name on the command line.
+        source: The paper.
+        presets: Configs by name: "smoke" (under a minute), "laptop" (2 cores), "paper" (full size).
+        cells: The units of work of a config, given the folder of the data sets and of the run's artifacts.
+        summary: What the results say, with the panels of the report.
+    """
+
+    name: str
+    source: str
+    presets: Mapping[str, C]
+    cells: Callable[[C, Path | None, Path], Sequence[Cell]]
+    summary: Callable[[C, Sequence[Result]], Summary]
+
+
+def reproduce(
+    name: str,
+    *,
+    preset: str = "laptop",
+    changes: Mapping[str, Any] | None = None,
+    out: Path | None = None,
+    data_dir: Path | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Path:
+    """Run the replication of a paper, or take it up where it stopped, and return its run folder.
+
+    Args:
+        name: Name of the experiment, such as "robqunn".
+        preset: Name of one of its configs.
+        changes: Fields of the config to change.
+        out: The run folder; runs/<name>-<preset> by default.
+        data_dir: Folder of the data sets; REDQUBIT_DATA or downloads by default.
+        workers: Processes. Each cell uses its share of the threads.
+        progress: Called as cells end.
+
+    Raises:
+        UsageError: for an unknown name, preset or field, absent data, or a folder that holds another run.
+    """
+    experiment = EXPERIMENTS[name]
+    if preset not in experiment.presets:
+        raise unknown("preset", preset, experiment.presets)
+    config = resolve(experiment.presets[preset], changes or {})
+    folder = Path("runs", f"{name}-{preset}") if out is None else Path(out)
+    settings = "".join(f" --set {key}={value}" for key, value in (changes or {}).items())
+    rerun = f"redqubit reproduce {name} --preset {preset}{settings} --out {folder}"
+    with open_run(folder, experiment=name, config={"preset": preset, **_plain(asdict(config))}, rerun=rerun) as run:
+        results = run_cells(experiment.cells(config, data_dir, run.artifacts), run, workers=workers, progress=progress)
+        finish(run, experiment.summary(config, results))
+    return folder
+
+
+def finish(run: RunFolder, summary: Summary) -> None:
+    """Store what the results say, from which the report is drawn."""
+    save_summary(run.path / "summary.json", summary)
+
+
+def _plain(value: Any) -> Any:
+    """Return tuples as lists, as YAML holds them."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value

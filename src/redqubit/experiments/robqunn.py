@@ -1,0 +1,278 @@
+"""RobQuNNs: does entanglement in a quanvolution make it robust? Figures 3a to 3e, with the controls it lacks.
+
+Reference: El Maouaki et al., "RobQuNNs: A methodology for robust quanvolutional neural networks against adversarial
+    attacks", arXiv 2407.03875 (2024).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from redqubit.data import Dataset, first_stratified, load_splits
+from redqubit.evasion import FGSM, MIM, PGD, EvasionAttack, RandomNoise, Square
+from redqubit.experiments.base import EXPERIMENTS, Experiment
+from redqubit.experiments.robqunn_report import ENTANGLED, summarise
+from redqubit.metrics import accuracy, is_correct
+from redqubit.models import CosineTwin, FeatureClassifier, QuNN, TwinCNN
+from redqubit.quantum import ansatzes, encodings
+from redqubit.result import Result
+from redqubit.runner import Cell
+from redqubit.sanity import input_gradient_statistics
+from redqubit.statistics import Proportion
+from redqubit.training import logits, train, train_heads
+
+TUTORIAL = (3.44830, 4.49367, 3.78727, 3.42360)  # angles of PennyLane's random layer, seed 42
+
+
+@dataclass(frozen=True)
+class RobQuNN:
+    """The configuration. What the paper leaves open is marked so."""
+
+    data: str = "mnist"
+    n_train: int = 10_000  # open; the first of each class
+    n_test: int = 2_000  # open
+    draws: int = 20  # of all random angles and kernels; the paper shows one
+    epochs: int = 30
+    batch_size: int = 4
+    lr: float = 1e-3
+    phi: float = math.pi / 4  # open; radians, of every ZZ
+    eps: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)  # open; FGSM and transfer
+    iterative_eps: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3)  # PGD and MIM
+    n_iterative: int = 500  # first test samples that PGD and MIM see
+    pgd_steps: int = 40
+    probe_eps: float = 0.1  # of the controls: random noise, softmax loss, absolute step, gradient-free, transfer
+    n_square: int = 100  # first test samples that the gradient-free attack sees
+    square_queries: int = 1_000
+    seed: int = 0
+
+
+PRESETS = {
+    "smoke": RobQuNN(
+        data="digits",
+        n_train=600,
+        n_test=200,
+        draws=3,
+        epochs=10,
+        batch_size=16,
+        eps=(0.05, 0.1, 0.2, 0.5),
+        iterative_eps=(0.05, 0.1, 0.2),
+        n_iterative=100,
+        pgd_steps=10,
+        n_square=50,
+        square_queries=200,
+    ),
+    "laptop": RobQuNN(),
+    "paper": RobQuNN(
+        n_train=60_000,
+        n_test=10_000,
+        iterative_eps=(0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5),
+        n_iterative=10_000,
+        n_square=1_000,
+    ),
+}
+
+
+def cells(config: RobQuNN, data_dir: Path | None, artifacts: Path) -> list[Cell]:
+    """Return one cell per draw: all models of a draw are trained and attacked together, so that they pair up."""
+    load(config, data_dir)  # an absent data set is told before any work
+    return [Cell(f"draw-{draw:03d}", partial(run_draw, config, data_dir, draw)) for draw in range(config.draws)]
+
+
+@lru_cache(maxsize=1)
+def load(config: RobQuNN, data_dir: Path | None) -> tuple[Dataset, Dataset]:
+    """Return the first training and test samples of each class."""
+    train_set, test_set = load_splits(config.data, data_dir=data_dir)
+    return first_stratified(train_set, config.n_train), first_stratified(test_set, config.n_test)
+
+
+def run_draw(config: RobQuNN, data_dir: Path | None, draw: int) -> list[Result]:
+    """Train and attack the models of one draw of the random angles and kernels."""
+    train_set, test_set = load(config, data_dir)
+    generator = torch.Generator().manual_seed(config.seed + 1_000_003 * (draw + 1))
+    angles = torch.rand(4, 3, generator=generator, dtype=torch.float64) * (2 * math.pi)
+    record = _Record(draw)
+    for dtype, difference in order_differences(angles, train_set.x[:200], config.phi).items():
+        record.value("feature_difference", difference, order="as_written", dtype=dtype)
+    models = build(config, train_set, draw, angles.float(), generator)
+    for name, model in models.items():
+        record.model(config, name, model, test_set, generator)
+    record.fgsm(config, models, test_set, generator)
+    return record.results
+
+
+def order_differences(angles: Tensor, x: Tensor, phi: float) -> dict[str, float]:
+    """Return, by type, the largest difference of the features of the four entangled circuits as written.
+
+    Raises:
+        AssertionError: when they differ by more than rounding: the printed order then would matter after all.
+    """
+    out = {}
+    for dtype, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-12)):
+        maps = []
+        for kind in ENTANGLED:
+            circuit = encodings.angle(4) + ansatzes.robqunn(kind, order="as_written", phi=phi)
+            net = QuNN(x.shape[1:], 2, circuit, weights=angles.flatten(), generator=torch.Generator())
+            with torch.no_grad():
+                maps.append(net.to(dtype).forward_features(x.to(dtype)))
+        difference = max(float((m - maps[0]).abs().max()) for m in maps)
+        assert difference <= tolerance, f"as written, the circuits differ by {difference} in {dtype}"
+        out[str(dtype).removeprefix("torch.")] = difference
+    return out
+
+
+def build(
+    config: RobQuNN, data: Dataset, draw: int, angles: Tensor, generator: torch.Generator
+) -> dict[str, FeatureClassifier]:
+    """Return the trained models of a draw: five quantum filters, their classical twins."""
+    shape, c = data.x.shape[1:], data.n_classes
+    models: dict[str, FeatureClassifier] = {}
+    for kind in ENTANGLED:
+        circuit = encodings.angle(4) + ansatzes.robqunn(kind, order="zz_first", phi=config.phi)
+        models[kind] = QuNN(shape, c, circuit, weights=angles.flatten(), generator=generator)
+    random_angles = torch.rand(4, generator=generator) * (2 * math.pi)
+    random_weights = torch.tensor(TUTORIAL) if draw == 0 else random_angles
+    random_circuit = encodings.angle(4) + ansatzes.robqunn("random")
+    models["random"] = QuNN(shape, c, random_circuit, weights=random_weights, generator=generator)
+    models["CNN frozen"] = TwinCNN(shape, c, generator=generator)
+    models["CNN cosine"] = TwinCNN(shape, c, activation="cosine", generator=generator)
+    with torch.no_grad():
+        features = torch.stack([torch.cat([m.forward_features(b) for b in data.x.split(256)]) for m in models.values()])
+    twin = CosineTwin(shape, c, angles=angles, generator=generator)
+    gap = float((twin.forward_features(data.x[:200]) - features[0, :200]).abs().max())
+    assert gap < 1e-5, f"the cosine formula and the circuit without entanglement differ by {gap}"
+    weight, bias = train_heads(
+        features,
+        data.y,
+        c,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        lr=config.lr,
+        generator=generator,
+    )
+    for model, w, b in zip(models.values(), weight, bias, strict=True):
+        head = model.get_submodule("head")
+        head.load_state_dict({"weight": w, "bias": b})
+    models["CNN trained"] = TwinCNN(shape, c, trainable=True, generator=generator)
+    train(
+        models["CNN trained"],
+        data.x,
+        data.y,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        lr=config.lr,
+        generator=generator,
+    )
+    return models
+
+
+class _Record:
+    """The results of one draw, as they come."""
+
+    def __init__(self, draw: int) -> None:
+        self.draw = draw
+        self.results: list[Result] = []
+
+    def value(self, metric: str, value: float, **config: object) -> None:
+        self.results.append(
+            Result("robqunn", f"draw-{self.draw:03d}", metric, value, {"draw": self.draw, **config}, seed=self.draw)
+        )
+
+    def share(self, metric: str, p: Proportion, **config: object) -> None:
+        self.results.append(
+            Result(
+                "robqunn",
+                f"draw-{self.draw:03d}",
+                metric,
+                p.value,
+                {"draw": self.draw, **config},
+                p.low,
+                p.high,
+                p.k,
+                p.n,
+                seed=self.draw,
+            )
+        )
+
+    def model(self, config: RobQuNN, name: str, model: nn.Module, data: Dataset, generator: torch.Generator) -> None:
+        """Attack one model in every way of the config but FGSM."""
+        who, n = about(name), config.n_iterative
+        clean = is_correct(logits(model, data.x), data.y)
+        self.share("accuracy", accuracy(clean), **who)
+        statistics = input_gradient_statistics(model, data.x[:n], data.y[:n])
+        self.value("zero_gradient_entries", statistics.zero_entries, **who)
+        self.value("median_gradient", statistics.median_magnitude, **who)
+        for label in ("fgsm", "pgd", "mim"):  # the curves start at the clean accuracy of the samples that they use
+            start = clean if label == "fgsm" else clean[:n]
+            self.share("robust_accuracy", accuracy(start), attack=label, eps=0.0, **who)
+        for label, attack, count in attacks(config):
+            x, y = data.x[:count], data.y[:count]
+            correct = is_correct(logits(model, attack(model, x, y, generator=generator, batch_size=64)), y)
+            self.share("robust_accuracy", accuracy(correct), attack=label, eps=attack.eps, **who)
+
+    def fgsm(self, config: RobQuNN, models: Mapping[str, nn.Module], data: Dataset, generator: torch.Generator) -> None:
+        """Attack every model by FGSM, and show the examples across: CNN to quantum (3d), quantum to CNN (3e)."""
+        cnn = "CNN frozen"
+        quantum = [name for name in models if about(name)["family"] == "quantum"]
+        clean = {name: is_correct(logits(model, data.x), data.y) for name, model in models.items()}
+        for eps in config.eps:
+            examples = {
+                name: FGSM(eps)(model, data.x, data.y, generator=generator, batch_size=64)
+                for name, model in models.items()
+            }
+            for name, model in models.items():
+                correct = is_correct(logits(model, examples[name]), data.y)
+                self.share("robust_accuracy", accuracy(correct), attack="fgsm", eps=eps, **about(name))
+            for name in quantum:
+                both = clean[name] & clean[cnn]
+                for direction, source, target in (("to_quantum", cnn, name), ("to_classical", name, cnn)):
+                    correct = is_correct(logits(models[target], examples[source]), data.y)
+                    where = {"direction": direction, "eps": eps, **about(name)}
+                    self.share("transfer_accuracy", accuracy(correct), **where)
+                    self.share("transfer_accuracy_both_correct", accuracy(correct[both]), **where)
+        n, eps = config.n_iterative, config.probe_eps
+        x, y = data.x[:n], data.y[:n]
+        x_adv = PGD(eps, steps=config.pgd_steps)(models[cnn], x, y, generator=generator, batch_size=64)
+        for name in quantum:
+            correct = is_correct(logits(models[name], x_adv), y)
+            self.share("robust_accuracy", accuracy(correct), attack="pgd_from_cnn", eps=eps, **about(name))
+
+
+def about(name: str) -> dict[str, object]:
+    """Return what every result of a model says of it."""
+    quantum = name in (*ENTANGLED, "random")
+    return {"model": name, "family": "quantum" if quantum else "classical"}
+
+
+def attacks(config: RobQuNN) -> list[tuple[str, EvasionAttack, int | None]]:
+    """Return (label, attack, number of samples) of every iterative attack and control."""
+    n, probe = config.n_iterative, config.probe_eps
+    out: list[tuple[str, EvasionAttack, int | None]] = [
+        ("pgd", PGD(e, steps=config.pgd_steps, random_start=False), n) for e in config.iterative_eps
+    ]
+    out += [("mim", MIM(e), n) for e in config.iterative_eps]
+    out += [
+        ("random_noise", RandomNoise(probe), None),
+        ("fgsm_softmax", FGSM(probe, attack_on="softmax_output"), None),
+        ("pgd_absolute_step", PGD.paper(probe), n),
+        ("square", Square(probe, queries=config.square_queries), config.n_square),
+        ("pgd_on_square_samples", PGD(probe, steps=config.pgd_steps), config.n_square),
+    ]
+    return out
+
+
+EXPERIMENTS.register("robqunn")(
+    Experiment(
+        "robqunn",
+        "El Maouaki et al., RobQuNNs, arXiv 2407.03875 (2024)",
+        PRESETS,
+        cells,
+        summarise,
+    )
+)
+
+__all__: Sequence[str] = ["PRESETS", "RobQuNN"]
