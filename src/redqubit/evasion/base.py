@@ -89,7 +89,8 @@ class GradientAttack(EvasionAttack):
 
     The loss is cross-entropy, summed over the batch. `attack_on="softmax_output"` applies it to the probabilities
     as if these were logits: the double softmax that arises when a network ends in softmax and the attack adds its
-    own, which shrinks the gradients.
+    own. It takes the gradient away where the model is sure of another class than y, as at the start of a targeted
+    attack, and hardly matters where it is sure of y.
     """
 
     attack_on: AttackOn = "logits"
