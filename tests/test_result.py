@@ -94,7 +94,7 @@ def test_the_oracle_of_these_tests_tells_values_apart() -> None:
     assert not same({"a": 1}, {"a": True})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(rows=st.lists(results, min_size=1, max_size=3))
 def test_results_come_back_as_they_went(rows: list[Result], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("r") / "results.jsonl"
@@ -102,7 +102,7 @@ def test_results_come_back_as_they_went(rows: list[Result], tmp_path_factory: py
     assert same(load(path), rows)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(summary=summaries)
 def test_a_summary_comes_back_as_it_went(summary: Summary, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("s") / "summary.json"

@@ -29,9 +29,9 @@ import numpy as np
 import torch
 import yaml
 
-import redqubit
 from redqubit.errors import UsageError
 from redqubit.result import Result, append, load, repair, write_text
+from redqubit.version import __version__
 
 Progress = Callable[[int, int, str, float | None], None]
 
@@ -244,7 +244,7 @@ def _measured(cell: Cell) -> list[Result]:
         replace(
             result,
             seconds=seconds if result.seconds is None else result.seconds,
-            version=result.version or redqubit.__version__,
+            version=result.version or __version__,
         )
         for result in results
     ]
@@ -353,7 +353,7 @@ def _circumstances(folder: Path, experiment: str, config: str, device: str, reru
         "cpu": f"{_cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "platform": platform.platform(),
         "versions": {
-            "redqubit": redqubit.__version__,
+            "redqubit": __version__,
             "python": sys.version.split()[0],
             "torch": str(torch.__version__),
             "numpy": np.__version__,
