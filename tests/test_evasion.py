@@ -19,6 +19,7 @@ from redqubit.evasion import (
     input_gradient,
     transfer_matrix,
 )
+from redqubit.evasion.base import keep_worst
 from redqubit.evasion.square import _change
 
 EPS = 0.15
@@ -302,6 +303,14 @@ def test_restarts_fool_at_least_as_many_and_keep_the_highest_loss() -> None:
         assert (loss[1] > loss[0] + 1e-6)[survives].any()
 
 
+def test_an_attempt_that_fools_is_kept_even_at_a_lower_loss() -> None:
+    attempts = iter([torch.tensor([[0.1, 0.0, 0.0]]), torch.tensor([[5.0, 5.1, -9.0]])])  # losses 1.03 and 0.74
+    found = keep_worst(
+        lambda x, y: next(attempts), 2, nn.Identity(), torch.zeros(1, 3), torch.tensor([0]), targeted=False
+    )
+    assert found.tolist() == [pytest.approx([5.0, 5.1, -9.0])]
+
+
 def test_named_settings_of_pgd() -> None:
     paper, strong = PGD.paper(0.3), PGD.strong(0.3)
     assert (paper.steps, paper.step, paper.random_start, paper.restarts) == (40, 0.01, False, 1)
@@ -388,20 +397,21 @@ def test_square_respects_its_budget_and_leaves_fooled_samples_alone() -> None:
 
 def test_transfer_grid_agrees_with_attacks_made_one_by_one() -> None:
     models = {"a": flat_net(), "b": fill(nn.Linear(7, 3), 1.0)}
-    x = torch.rand(40, 7, generator=seeded(3))
-    y = models["a"](x).argmax(1)
-    attack = PGD(0.1, steps=5)
-    grid = transfer_matrix(models, attack, x, y, generator=seeded(4))
-    assert set(grid) == {(s, t) for s in "ab" for t in "ab"}
-    clean_b = models["b"](x).argmax(1) == y
-    for source, model in models.items():
-        x_adv = attack(model, x, y, generator=seeded(4))
-        for target, judge in models.items():
-            assert torch.equal(grid[source, target].correct, judge(x_adv).argmax(1) == y)
-    assert torch.equal(grid["a", "b"].both_correct, clean_b)
-    cell = grid["a", "b"]
-    assert cell.accuracy_where_both_correct.n == int(clean_b.sum()) < 40
-    assert cell.accuracy_where_both_correct.k == int((cell.correct & clean_b).sum())
+    x, y = torch.rand(60, 7, generator=seeded(3)), labels(60)
+    clean = {name: model(x).argmax(1) == y for name, model in models.items()}
+    for attack in (PGD(0.1, steps=5), RandomNoise(0.5, draws=1)):
+        grid = transfer_matrix(models, attack, x, y, generator=seeded(4))
+        assert set(grid) == {(s, t) for s in "ab" for t in "ab"}
+        for source, model in models.items():
+            x_adv = attack(model, x, y, generator=seeded(4))
+            for target, judge in models.items():
+                cell, both = grid[source, target], clean[source] & clean[target]
+                correct = judge(x_adv).argmax(1) == y
+                assert torch.equal(cell.correct, correct)
+                assert (cell.accuracy.k, cell.accuracy.n) == (int(correct.sum()), 60)
+                kept = cell.accuracy_where_both_correct
+                assert (kept.k, kept.n) == (int((correct & both).sum()), int(both.sum()))
+    assert (correct & ~both).any(), "the noise must correct some samples, or the restriction goes untested"
     with pytest.raises(UsageError, match="untargeted"):
         transfer_matrix(models, FGSM(targeted=True), x, y, generator=seeded())
 

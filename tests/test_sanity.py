@@ -205,6 +205,7 @@ def test_step_too_small_makes_pgd_weaker_than_fgsm() -> None:
     weak = after(PGD(EPS, steps=5, step_size=0.01, random_start=False), plain())
     assert sanity.single_step_check(after(FGSM(EPS), plain()), weak, subject=S).severity == "fail"
     converged = after(PGD(EPS), plain())
+    assert ok(sanity.convergence_check(converged, weak, subject=S)), "a weaker rival proves nothing"
     flag = sanity.convergence_check(weak, converged, more="40 relative steps", subject=S)
     assert flag.severity == "warning"
     assert "40 relative steps" in flag.message

@@ -79,6 +79,20 @@ def test_paired_interval_as_published() -> None:
     assert (found.low, found.high) == pytest.approx((0.0569, 0.3404), abs=5e-5)
 
 
+def test_paired_interval_corrects_a_positive_correlation_for_continuity() -> None:
+    """40, 12, 4, 44 of 100 by hand: phi = (40 * 44 - 12 * 4 - 100 / 2) / sqrt(52 * 48 * 44 * 56)."""
+    found = mcnemar(*masks(40, 12, 4, 44))
+    phi = 1662 / math.sqrt(52 * 48 * 44 * 56)
+
+    def wilson(p: float, n: int, side: int, z: float = 1.959963985) -> float:
+        return (p + z * z / 2 / n + side * z * math.sqrt(p * (1 - p) / n + z * z / 4 / n / n)) / (1 + z * z / n)
+
+    down_a, up_b = 0.52 - wilson(0.52, 100, -1), wilson(0.44, 100, 1) - 0.44
+    up_a, down_b = wilson(0.52, 100, 1) - 0.52, 0.44 - wilson(0.44, 100, -1)
+    assert found.low == pytest.approx(0.08 - math.sqrt(down_a**2 - 2 * phi * down_a * up_b + up_b**2))
+    assert found.high == pytest.approx(0.08 + math.sqrt(up_a**2 - 2 * phi * up_a * down_b + down_b**2))
+
+
 def test_paired_interval_is_antisymmetric_and_stays_in_range() -> None:
     for cells in product((0, 3, 40), (0, 4), (0, 5), (0, 6)):
         if sum(cells):
