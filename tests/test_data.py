@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits, load_iris
 
-from redqubit import data, formats
+from redqubit.data import formats, sets as data
 from redqubit.data import Dataset, first_stratified, load, load_npz, load_splits, stratified_subset
 from redqubit.errors import UsageError
-from redqubit.originals import ORIGINALS
+from redqubit.data.originals import ORIGINALS
 
 RNG = np.random.default_rng(7)
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from redqubit.data import load
-from redqubit.downloads import Remote, fetch
+from redqubit.data.downloads import Remote, fetch
 from redqubit.errors import UsageError
-from redqubit.layouts import IdxLayout
-from redqubit.originals import ORIGINALS, Original
+from redqubit.data.layouts import IdxLayout
+from redqubit.data.originals import ORIGINALS, Original
 
 RNG = np.random.default_rng(7)
 

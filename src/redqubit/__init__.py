@@ -1,3 +1,75 @@
-"""RedQubit red-teams quantum neural networks: attack, defend, and report what holds."""
+"""RedQubit red-teams quantum neural networks: attack, defend, and report what holds.
 
-__version__ = "0.1.0"
+Circuits are data (`redqubit.quantum`), models are `nn.Module`s (`redqubit.models`), attacks are frozen dataclasses
+that you call (`redqubit.evasion`), and `audit` puts them together.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from redqubit.version import __version__
+
+if TYPE_CHECKING:
+    from redqubit.auditing import Audit, audit
+    from redqubit.data import Dataset, load, load_splits
+    from redqubit.errors import UsageError
+    from redqubit.evasion import ATTACKS, FGSM, MIM, PGD, RandomNoise, Square, transfer_matrix
+    from redqubit.experiments import EXPERIMENTS, reproduce
+    from redqubit.models import MODELS, HybridNet, QuantumLayer, QuNN
+    from redqubit.quantum import Circuit, Gate, Input, Weight
+    from redqubit.result import Flag, Result
+    from redqubit.training import train
+
+# Names are imported when first used: `redqubit --help` and a reader of results need no torch.
+_HOMES = {
+    "redqubit.auditing": ("Audit", "audit"),
+    "redqubit.data": ("Dataset", "load", "load_splits"),
+    "redqubit.errors": ("UsageError",),
+    "redqubit.evasion": ("ATTACKS", "FGSM", "MIM", "PGD", "RandomNoise", "Square", "transfer_matrix"),
+    "redqubit.experiments": ("EXPERIMENTS", "reproduce"),
+    "redqubit.models": ("MODELS", "HybridNet", "QuNN", "QuantumLayer"),
+    "redqubit.quantum": ("Circuit", "Gate", "Input", "Weight"),
+    "redqubit.result": ("Flag", "Result"),
+    "redqubit.training": ("train",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ATTACKS",
+    "Audit",
+    "Circuit",
+    "Dataset",
+    "EXPERIMENTS",
+    "FGSM",
+    "Flag",
+    "Gate",
+    "HybridNet",
+    "Input",
+    "MIM",
+    "MODELS",
+    "PGD",
+    "QuNN",
+    "QuantumLayer",
+    "RandomNoise",
+    "Result",
+    "Square",
+    "UsageError",
+    "Weight",
+    "__version__",
+    "audit",
+    "load",
+    "load_splits",
+    "reproduce",
+    "train",
+    "transfer_matrix",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'redqubit' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -88,7 +88,7 @@ def tables(panel: Panel, results: Iterable[Result]) -> list[Table]:
     for result in results:
         if panel.metric and result.metric != panel.metric:
             continue
-        if any(lookup(result, key) != value for key, value in panel.where.items()):
+        if any(lookup(result, key) not in _listed(value) for key, value in panel.where.items()):
             continue
         facet, row, column = (
             _hashable(lookup(result, key)) if key else "" for key in (facet_key, panel.group, panel.x)
@@ -188,6 +188,10 @@ def words(key: str) -> str:
 def _differing(results: Sequence[Result]) -> tuple[str, ...]:
     keys = {key for result in results for key in result.config if not key.endswith(("seed", "draw"))}
     return tuple(sorted(key for key in keys if any(r.config.get(key) != results[0].config.get(key) for r in results)))
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def _hashable(value: Any) -> Any:

@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from redqubit import formats
-from redqubit.downloads import Remote
+from redqubit.data import formats
+from redqubit.data.downloads import Remote
 from redqubit.errors import UsageError
 
 Split = Literal["train", "test"]

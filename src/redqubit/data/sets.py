@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from redqubit import formats, layouts
-from redqubit.downloads import Progress, cache_folder, fetch
+from redqubit.data import formats, layouts
+from redqubit.data.downloads import Progress, cache_folder, fetch
+from redqubit.data.layouts import Found, Split
+from redqubit.data.originals import ORIGINALS, absent, check_identity
 from redqubit.errors import UsageError
-from redqubit.layouts import Found, Split
-from redqubit.originals import ORIGINALS, absent, check_identity
 from redqubit.registry import unknown
 
 SPLITS: tuple[Split, ...] = ("train", "test")

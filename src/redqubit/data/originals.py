@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from redqubit.downloads import Remote
+from redqubit.data.downloads import Remote
+from redqubit.data.layouts import CifarLayout, Found, IdxLayout, Layout, PictureLayout, Split, read_sample
 from redqubit.errors import UsageError
-from redqubit.layouts import CifarLayout, Found, IdxLayout, Layout, PictureLayout, Split, read_sample
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,248 @@
+"""The command line: audit | reproduce | list | report | doctor."""
+
+import json
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from redqubit.errors import UsageError
+from redqubit.version import __version__
+
+if TYPE_CHECKING:
+    from redqubit.runner import Progress as Callback
+
+app = typer.Typer(
+    help="Red-team quantum neural networks: attack them, check what can be trusted, and write a report.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+
+Out = Annotated[Path | None, typer.Option("--out", help="Run folder; a run that was stopped is taken up there.")]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Folder of data sets; REDQUBIT_DATA when absent, then downloads.")
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file of `key: value` lines.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Change one field of the configuration: --set eps=[0.05,0.1].")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"redqubit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command("audit")
+def audit_command(
+    model: Annotated[
+        str, typer.Option(help="A model's name (see `list`) or package.module:function that makes one.")
+    ] = "qunn",
+    data: Annotated[str, typer.Option(help="A data set's name, an npz file, or a folder of pictures.")] = "digits",
+    twin: Annotated[str | None, typer.Option(help="The model to compare with; matched to ours by default.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Safetensors file of the model: audited as it is.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2.")] = None,
+    eps: Annotated[str | None, typer.Option(help="L-infinity radii, such as 0.05,0.1.")] = None,
+    attacks: Annotated[str | None, typer.Option(help="Attacks, such as fgsm,pgd_strong,square.")] = None,
+    device: Annotated[str, typer.Option(help="Torch device, or auto.")] = "auto",
+    out: Out = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Attack a model and its classical twin, check what can be trusted, and write a report."""
+    from redqubit.auditing import audit
+    from redqubit.config import assignments, read
+
+    changes = (read(config) if config else {}) | assignments(settings or [])
+    changes |= {k: v.split(",") for k, v in (("seeds", seeds), ("eps", eps), ("attacks", attacks)) if v is not None}
+    folder = out or Path("runs", f"audit-{model.rpartition(':')[2]}-{Path(data).stem}")
+    with _Bar(quiet or as_json) as progress:
+        page = audit(
+            model,
+            data,
+            twin=twin,
+            weights=weights,
+            out=folder,
+            data_dir=data_dir,
+            device=device,
+            progress=progress,
+            **changes,
+        )
+    _conclude(page, quiet=quiet, as_json=as_json)
+
+
+@app.command("reproduce")
+def reproduce_command(
+    name: Annotated[str, typer.Argument(help="The paper, such as robqunn (see `list`).")],
+    preset: Annotated[str, typer.Option(help="smoke (under a minute), laptop (2 cores) or paper (full size).")] = (
+        "laptop"
+    ),
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    out: Out = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Repeat a paper's figures and tables, ours beside theirs."""
+    from redqubit import report
+    from redqubit.config import assignments, read
+    from redqubit.experiments import reproduce
+
+    changes = (read(config) if config else {}) | assignments(settings or [])
+    with _Bar(quiet or as_json) as progress:
+        folder = reproduce(
+            name, preset=preset, changes=changes, out=out, data_dir=data_dir, workers=workers, progress=progress
+        )
+    _conclude(report.build(folder), quiet=quiet, as_json=as_json)
+
+
+@app.command("report")
+def report_command(
+    folder: Annotated[Path, typer.Argument(help="A run folder.")], quiet: Quiet = False, as_json: Json = False
+) -> None:
+    """Draw the report of a run folder again."""
+    from redqubit import report
+
+    _conclude(report.build(folder), quiet=quiet, as_json=as_json)
+
+
+@app.command("list")
+def list_command(as_json: Json = False) -> None:
+    """Name the models, data sets, attacks and experiments."""
+    from redqubit.auditing import ATTACKS
+    from redqubit.data import NAMES
+    from redqubit.experiments import EXPERIMENTS
+    from redqubit.models import MODELS
+
+    known = {
+        "models": {name: _first_line(MODELS[name].__doc__) for name in MODELS},
+        "data": {name: "" for name in NAMES},
+        "attacks": {name: _first_line(getattr(ATTACKS[name], "__doc__", "")) for name in ATTACKS},
+        "experiments": {name: EXPERIMENTS[name].source for name in EXPERIMENTS},
+    }
+    if as_json:
+        typer.echo(json.dumps(known, indent=1))
+        return
+    for family, names in known.items():
+        typer.echo(f"{family}:")
+        for name, line in names.items():
+            typer.echo(f"  {name:<20} {line}".rstrip())
+
+
+@app.command("doctor")
+def doctor_command(as_json: Json = False) -> None:
+    """Check the installation: versions, device, and a circuit whose value is known."""
+    import math
+
+    import torch
+
+    from redqubit.models import QuantumLayer
+    from redqubit.quantum import Circuit, Gate, Input
+
+    t = torch.tensor([[0.3, 1.1]], dtype=torch.float64, requires_grad=True)
+    canary = Circuit(2, (Gate("RY", (0,), (Input(0),)), Gate("RY", (1,), (Input(1),)), Gate("CX", (0, 1))))
+    value = QuantumLayer(canary, wires=[1])(t)  # <Z_1> = cos(x0) cos(x1)
+    (slope,) = torch.autograd.grad(value.sum(), t)
+    wrong = abs(float(value.detach()) - math.cos(0.3) * math.cos(1.1)) + abs(
+        float(slope[0, 0]) + math.sin(0.3) * math.cos(1.1)
+    )
+    found = {
+        "redqubit": __version__,
+        "python": sys.version.split()[0],
+        "torch": installed("torch"),
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"cpu, {torch.get_num_threads()} threads",
+        "canary circuit": "ok" if wrong < 1e-12 else f"WRONG by {wrong:.2g}",
+    }
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    else:
+        for key, text in found.items():
+            typer.echo(f"{key:<15} {text}")
+    if wrong >= 1e-12:
+        raise typer.Exit(1)
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().split("\n")[0]
+
+
+class _Bar:
+    """A progress bar on standard error, or nothing."""
+
+    def __init__(self, silent: bool) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+        )
+        self.bar = Progress(*columns, console=Console(stderr=True), disable=silent, transient=True)
+
+    def __enter__(self) -> "Callback":
+        self.bar.start()
+        task = self.bar.add_task("starting", total=None, left="")
+
+        def advance(done: int, total: int, name: str, seconds_left: float | None) -> None:
+            left = (
+                ""
+                if seconds_left is None
+                else f"{seconds_left / 60:.0f} min left"
+                if seconds_left > 90
+                else (f"{seconds_left:.0f} s left")
+            )
+            self.bar.update(task, completed=done, total=total, description=name or "running", left=left)
+
+        return advance
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
+
+
+def _conclude(page: Path, *, quiet: bool, as_json: bool) -> None:
+    """Print the verdict and where the report is."""
+    machine = page.with_suffix(".json")
+    if as_json:
+        typer.echo(machine.read_text(encoding="utf-8"))
+        return
+    if not quiet:
+        for finding in json.loads(machine.read_text(encoding="utf-8"))["findings"]:
+            typer.echo(f"[{finding['status']}] {finding['text']}")
+    typer.echo(f"Report: {page.resolve()}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; what the user can put right is one line on standard error and exit code 2."""
+    try:
+        app(None if arguments is None else list(arguments), standalone_mode=True)
+    except UsageError as error:
+        typer.echo(f"redqubit: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("redqubit: stopped; what is finished is kept, and the same command goes on from there.", err=True)
+        sys.exit(130)

@@ -1,0 +1,27 @@
+"""Data sets: labelled inputs in [0, 1], from scikit-learn, a folder, or a checked download."""
+
+from redqubit.data.sets import (
+    NAMES,
+    SPLITS,
+    Dataset,
+    check_trainable,
+    first_stratified,
+    load,
+    load_image_folder,
+    load_npz,
+    load_splits,
+    stratified_subset,
+)
+
+__all__ = [
+    "NAMES",
+    "SPLITS",
+    "Dataset",
+    "check_trainable",
+    "first_stratified",
+    "load",
+    "load_image_folder",
+    "load_npz",
+    "load_splits",
+    "stratified_subset",
+]

@@ -1,0 +1,154 @@
+"""What an audit is given: a model by name, by import path or as a module, and data by name or path."""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from redqubit.data import (
+    NAMES,
+    Dataset,
+    check_trainable,
+    first_stratified,
+    load_image_folder,
+    load_npz,
+    load_splits,
+    stratified_subset,
+)
+from redqubit.errors import UsageError
+from redqubit.models import MODELS
+
+TWINS = {  # the classical model that stands beside each of ours
+    "qunn": "cnn_frozen",
+    "qunn_trainable": "cnn",
+    "hybrid": "hybrid_twin",
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model under audit.
+
+    Attributes:
+        name: What reports call it.
+        make: Builds it for a seed; untrained unless `trained`.
+        trained: Whether it comes with its weights and is audited as it is.
+    """
+
+    name: str
+    make: Callable[[int], nn.Module]
+    trained: bool = False
+
+
+def find_model(
+    model: str | nn.Module, input_shape: Sequence[int], n_classes: int, *, weights: Path | None = None
+) -> Subject:
+    """Return the model that a name, an import path or a module stands for.
+
+    Args:
+        model: A registered name; "package.module:function" whose function returns an `nn.Module`, called with
+            (input_shape, n_classes, generator=...) as far as it takes these; or a module, audited as it is.
+        input_shape: Shape of one sample.
+        n_classes: Number of classes.
+        weights: A safetensors file to load into the model, which then is not trained.
+
+    Raises:
+        UsageError: for an unknown name, an import that fails, a function that returns no module, or weights that
+            do not fit.
+    """
+    if isinstance(model, nn.Module):
+        return Subject(type(model).__name__, lambda seed: model, trained=True)
+    build: Callable[..., object] = _imported(model) if ":" in model else MODELS[model]
+
+    def make(seed: int) -> nn.Module:
+        generator = torch.Generator().manual_seed(seed)
+        given = {"input_shape": tuple(input_shape), "n_classes": n_classes, "generator": generator}
+        accepted = inspect.signature(build).parameters
+        made = build(**{k: v for k, v in given.items() if k in accepted})
+        if not isinstance(made, nn.Module):
+            raise UsageError(f"Argument `model` must make an nn.Module, but {model} returned {type(made).__name__}.")
+        if weights is not None:
+            load_weights(made, weights)
+        return made
+
+    return Subject(model.rpartition(":")[2], make, trained=weights is not None)
+
+
+def _imported(path: str) -> Callable[..., object]:
+    module_name, _, attribute = path.partition(":")
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"Argument `model` must be package.module:function, but {path} gives: {error}.") from error
+    finally:
+        sys.path.pop(0)
+    if not callable(found):
+        raise UsageError(f"Argument `model` must name a function that makes the model, but {path} is no function.")
+    made: Callable[..., object] = found
+    return made
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load a safetensors state dict into a model.
+
+    Raises:
+        UsageError: when the file is absent, broken, or does not fit the model.
+    """
+    try:
+        model.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise UsageError(f"Argument `weights` must be a safetensors file, but {path} is not there.") from None
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"Argument `weights` must be a safetensors file, but {path} is none: {error}.") from None
+    except RuntimeError as error:
+        why = " ".join(str(error).split())
+        raise UsageError(f"Argument `weights` must fit the model, but {path} does not: {why}") from None
+
+
+def find_data(
+    data: str | tuple[Dataset, Dataset], *, data_dir: Path | None, n_train: int | None, n_test: int | None
+) -> tuple[Dataset, Dataset]:
+    """Return the training and test samples that a name or path stands for, cut to the first n of each class.
+
+    A path is an npz file with x_train, y_train, x_test, y_test (or x, y, of which a fifth is kept for testing), or a
+    folder of pictures with train and test.
+
+    Raises:
+        UsageError: when the data cannot be found or trained on.
+    """
+    if isinstance(data, tuple):
+        train_set, test_set = data
+    elif data in NAMES or not Path(data).exists():
+        train_set, test_set = load_splits(data, data_dir=data_dir)
+    elif Path(data).is_dir():
+        train_set, test_set = (load_image_folder(data, split=s) for s in ("train", "test"))
+    else:
+        train_set, test_set = _own_npz(Path(data))
+    check_trainable(train_set)
+    if n_train is not None and n_train < len(train_set):
+        train_set = first_stratified(train_set, n_train)
+    if n_test is not None and n_test < len(test_set):
+        test_set = first_stratified(test_set, n_test)
+    return train_set, test_set
+
+
+def _own_npz(path: Path) -> tuple[Dataset, Dataset]:
+    try:
+        return load_npz(path, split="train"), load_npz(path, split="test")
+    except UsageError as no_splits:
+        try:
+            whole = load_npz(path)
+        except UsageError:
+            raise no_splits from None
+    test_set = stratified_subset(whole, max(len(whole) // 5, 1), generator=torch.Generator().manual_seed(0))
+    kept = {tuple(row.flatten().tolist()) for row in test_set.x}
+    rest = [i for i, row in enumerate(whole.x) if tuple(row.flatten().tolist()) not in kept]
+    return whole.subset(rest), test_set

@@ -1,0 +1,311 @@
+"""What the results of an audit say: the verdict, the trust checks and the panels of its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from redqubit.data import Dataset
+from redqubit.metrics import worst_case
+from redqubit.models import QuantumLayer
+from redqubit.quantum.descriptors import entangling_capability, expressibility, expressibility_floor
+from redqubit.result import Finding, Flag, Panel, Result, Summary
+from redqubit.sanity import (
+    black_box_check,
+    chance_check,
+    convergence_check,
+    curve_check,
+    noise_check,
+    sample_size_check,
+    single_step_check,
+)
+from redqubit.statistics import PairedTest, mcnemar, paired_bootstrap, smallest_detectable_difference
+
+if TYPE_CHECKING:
+    from redqubit.auditing import Audit
+
+WHITE_BOX = ("pgd_strong", "pgd", "mim", "fgsm")  # strongest first
+BLACK_BOX = ("square",)
+DESCRIBED = 10  # qubits up to which expressibility is estimated
+
+
+@dataclass(frozen=True)
+class AuditTable:
+    """What an audit measured."""
+
+    config: Audit
+    models: Sequence[str]  # the model, then its twin when there is one
+    results: Sequence[Result]
+    correct: Mapping[tuple[str, int, str, float], Tensor]  # by model, seed, attack and eps
+    flags: Sequence[Flag]  # of the checks that needed the models
+    layers: Sequence[QuantumLayer]
+    train_set: Dataset
+    test_set: Dataset
+    artifacts: Path
+
+    def worst(self, model: str, seed: int, eps: float) -> Tensor:
+        """Return which samples no attack on the model itself fools."""
+        attacks = [("clean", 0.0), *((name, eps) for name in self.config.attacks)]
+        return worst_case(self.correct[model, seed, name, e] for name, e in attacks)
+
+    def seeds(self, model: str) -> list[int]:
+        """Return the seeds of a model, in order."""
+        return sorted({s for (who, s, a, _) in self.correct if who == model and a == "clean"})
+
+
+def summarise(table: AuditTable, *, cost: Mapping[str, float | int | str], rerun: str) -> Summary:
+    """Return the verdict and the panels."""
+    data = table.test_set
+    flags = [*_flags(table), *table.flags]
+    twin = f" and its classical twin {table.models[1]}" if len(table.models) > 1 else ""
+    return Summary(
+        title=f"Security audit of {table.models[0]} on {data.name}",
+        subtitle=f"{table.models[0]}{twin}; {len(table.train_set):,} training and {len(data):,} test samples, "
+        f"{data.n_classes} classes, {len(table.seeds(table.models[0]))} seed(s), L-infinity perturbations",
+        findings=tuple(_findings(table, flags)),
+        panels=tuple(_panels(table)),
+        flags=tuple(flags),
+        cost=cost,
+        rerun=rerun,
+        limits=(
+            "Only evasion by L-infinity perturbations of test inputs was tried: nothing here speaks of other norms, "
+            "backdoors or poisoned training data.",
+            "Robust accuracy is an upper bound: a stronger attack can only lower it.",
+            "The seeds vary initial weights, circuit angles and the order of samples, on one data set.",
+        ),
+    )
+
+
+def _percent(k: int, n: int) -> str:
+    return f"{k / n:.1%} ({k} of {n})" if n else "none"
+
+
+def _findings(table: AuditTable, flags: Sequence[Flag]) -> list[Finding]:
+    config, model = table.config, table.models[0]
+    eps, seed, n = config.claim_eps, table.seeds(model)[0], len(table.test_set)
+    clean = {s: table.correct[model, s, "clean", 0.0] for s in table.seeds(model)}
+    worst = {s: table.worst(model, s, eps) for s in table.seeds(model)}
+    chance = 1 / table.test_set.n_classes
+    share = float(np.mean([float(m.double().mean()) for m in worst.values()]))
+    start = float(np.mean([float(m.double().mean()) for m in clean.values()]))
+    row = next(
+        r
+        for r in table.results
+        if r.metric == "robust_accuracy"
+        and (r.config["model"], r.config["attack"], r.config["eps"], r.seed) == (model, "worst_case", eps, seed)
+    )
+    bad = [f for f in flags if f.severity == "fail" and model in f.subject]
+    out = [
+        Finding(
+            f"At eps {eps:g}, the worst case over all attacks leaves {model} {share:.1%} of test samples right, of "
+            f"{start:.1%} without attack.",
+            "fails" if share < max(start / 2, chance) else "unclear",
+            f"seed {seed}: {_percent(int(worst[seed].sum()), n)}, 95 % interval {row.low:.1%} to {row.high:.1%}; "
+            f"over {len(worst)} seed(s) {min(float(m.double().mean()) for m in worst.values()):.1%} to "
+            f"{max(float(m.double().mean()) for m in worst.values()):.1%}; chance is {chance:.1%}",
+        )
+    ]
+    if len(table.models) > 1:
+        out.append(_against_twin(table))
+    out.append(
+        Finding(
+            "No trust check failed on the model: nothing found suggests that the attacks were weakened."
+            if not bad
+            else f"{len(bad)} trust check(s) failed on the model: its robustness numbers overstate what holds.",
+            "info" if not bad else "fails",
+            "; ".join(f"{f.code}: {f.message}" for f in bad[:3]),
+        )
+    )
+    return out
+
+
+def _against_twin(table: AuditTable) -> Finding:
+    model, twin, eps = *table.models, table.config.claim_eps
+    seeds = [s for s in table.seeds(model) if s in table.seeds(twin)]
+    tests: list[PairedTest] = [mcnemar(table.worst(model, s, eps), table.worst(twin, s, eps)) for s in seeds]
+    first = tests[0]
+    detail = (
+        f"seed {seeds[0]}: {100 * first.value:+.1f} points [{100 * first.low:+.1f}, {100 * first.high:+.1f}], exact "
+        f"McNemar p = {first.p_value:.2g}, {model} alone right on {first.only_a}, {twin} alone on {first.only_b}"
+    )
+    low, high, value = first.low, first.high, first.value
+    if len(seeds) > 1:
+        a, b = ([float(table.worst(m, s, eps).double().mean()) for s in seeds] for m in (model, twin))
+        over = paired_bootstrap(a, b, generator=torch.Generator().manual_seed(0))
+        low, high, value = over.low, over.high, over.value
+        detail += (
+            f"; mean over {len(seeds)} seeds {100 * value:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}] "
+            f"({over.method})"
+        )
+    n = len(table.test_set)
+    detail += f"; {n} samples can be expected to show {100 * smallest_detectable_difference(n):.1f} points"
+    verdict = "more robust than" if low > 0 else "less robust than" if high < 0 else "not shown to differ from"
+    return Finding(
+        f"At eps {eps:g}, {model} is {verdict} its classical twin {twin}.",
+        "holds" if low > 0 else "fails" if high < 0 else "unclear",
+        detail,
+    )
+
+
+def _flags(table: AuditTable) -> list[Flag]:
+    """Return the checks that compare attacks, for every model, on its first seed."""
+    config, eps, out = table.config, table.config.claim_eps, []
+    for model in table.models:
+        seed = table.seeds(model)[0]
+        has = [a for a in (*WHITE_BOX, *BLACK_BOX, "random_noise") if a in config.attacks]
+        white = next((a for a in WHITE_BOX if a in has), None)
+
+        def at(attack: str, radius: float = eps, model: str = model, seed: int = seed) -> Tensor:
+            return table.correct[model, seed, attack, radius]
+
+        if white is None:
+            continue
+        subject = f"{model} / {white}"
+        if "fgsm" in has and white != "fgsm":
+            out.append(single_step_check(at("fgsm"), at(white), subject=subject))
+        for black in (a for a in BLACK_BOX if a in has):
+            out.append(black_box_check(at(white), at(black), black_box=black, subject=subject))
+        for other in (m for m in table.models if m != model):
+            rival = table.correct[model, config.seeds[0], f"transfer:{other}", eps]
+            out.append(black_box_check(at(white), rival, black_box=f"transfer from {other}", subject=subject))
+        if {"pgd", "pgd_strong"} <= set(has):
+            more = "100 steps and 5 restarts"
+            out.append(convergence_check(at("pgd"), at("pgd_strong"), more=more, subject=f"{model} / pgd"))
+        if "random_noise" in has:
+            out.append(noise_check(at("random_noise"), at(white), subject=subject))
+        curve = {0.0: at("clean", 0.0), **{e: at(white, e) for e in config.eps}}
+        out.append(curve_check(curve, subject=subject))
+        out.append(chance_check(at(white, max(config.eps)), max(config.eps), table.test_set.n_classes, subject=subject))
+    if len(table.models) > 1:
+        a, b = (float(table.worst(m, table.seeds(m)[0], eps).double().mean()) for m in table.models)
+        subject = " against ".join(table.models)
+        out.append(sample_size_check(abs(a - b), len(table.test_set), p=(a + b) / 2, subject=subject))
+    return out
+
+
+def _panels(table: AuditTable) -> list[Panel]:
+    config = table.config
+    chance = {"chance": 1 / table.test_set.n_classes}
+    eps_label, y_label = "eps (L-infinity, inputs in [0, 1])", "accuracy under attack"
+    out = []
+    if len(table.models) > 1:
+        out.append(
+            Panel(
+                "curves",
+                "Security curves: worst case over all attacks",
+                "A sample counts when no attack of this eps fools the model. "
+                + _seed_words(len(table.seeds(table.models[0]))),
+                "Robustness",
+                "robust_accuracy",
+                "eps",
+                eps_label,
+                y_label,
+                "model",
+                {"attack": "worst_case"},
+                {"order": list(table.models), **chance},
+            )
+        )
+    order = [*config.attacks, "worst_case"]
+    out += [
+        Panel(
+            "curves",
+            f"Security curves of {model}, by attack",
+            _seed_words(len(table.seeds(model))),
+            "Robustness",
+            "robust_accuracy",
+            "eps",
+            eps_label,
+            y_label,
+            "attack",
+            {"model": model},
+            {"order": order, **chance},
+        )
+        for model in table.models
+    ]
+    out.append(
+        Panel(
+            "table",
+            f"Accuracy at eps {config.claim_eps:g}",
+            "Several seeds: mean and 95 % t interval over them; one seed: Wilson interval.",
+            "Robustness",
+            "robust_accuracy",
+            "model",
+            group="attack",
+            where={"eps": config.claim_eps},
+            data={"order": [*order, *table.models]},
+        )
+    )
+    out += [
+        Panel(
+            "images",
+            f"Adversarial examples of {model} at eps {config.claim_eps:g}",
+            section="Adversarial examples",
+            data={"file": f"examples-{model}.npz", "rows": [_example_row(table, model)]},
+        )
+        for model in table.models
+    ]
+    if len(table.models) > 1:
+        out.append(
+            Panel(
+                "heatmap",
+                f"Transfer of PGD examples at eps {config.claim_eps:g}",
+                f"Accuracy of the target (columns) on examples made on the source (rows), seed {config.seeds[0]}.",
+                "Transfer",
+                "transfer_accuracy",
+                "target",
+                "target",
+                "source",
+                "source",
+                data={"order": list(table.models)},
+            )
+        )
+    for layer in table.layers:
+        out += _circuit(layer)
+    return out
+
+
+def _seed_words(n: int) -> str:
+    return f"Mean over {n} seeds with the 95 % t interval." if n > 1 else "One seed, 95 % Wilson interval."
+
+
+def _example_row(table: AuditTable, model: str) -> dict[str, object]:
+    names = table.test_set.classes or tuple(map(str, range(table.test_set.n_classes)))
+    with np.load(table.artifacts / f"examples-{model}.npz", allow_pickle=False) as arrays:
+        labels = {key: [names[i] for i in arrays[key]] for key in ("true", "before", "after")}
+    return {"label": model, "clean": "clean", "adv": "adv", **labels}
+
+
+def _circuit(layer: QuantumLayer) -> list[Panel]:
+    circuit, generator = layer.circuit, torch.Generator().manual_seed(0)
+    rows: list[list[object]] = [
+        ["qubits", circuit.n_qubits],
+        ["inputs", circuit.n_inputs],
+        ["weights", circuit.n_weights],
+        ["depth (layers of gates)", circuit.depth],
+        ["gates", ", ".join(f"{n} {name}" for name, n in circuit.counts.items())],
+    ]
+    if circuit.n_qubits <= DESCRIBED and circuit.initial is None:
+        e = expressibility(circuit, generator=generator)
+        floor = expressibility_floor(circuit.n_qubits, generator=generator)
+        q = entangling_capability(circuit, generator=generator)
+        rows += [
+            ["expressibility (nats, 0 is Haar)", f"{e.value:.4f} ± {e.standard_error:.4f}"],
+            ["its floor for Haar states", f"{floor.value:.4f} ± {floor.standard_error:.4f}"],
+            ["entangling capability (Meyer-Wallach, 0 to 1)", f"{q.value:.4f} ± {q.standard_error:.4f}"],
+        ]
+    return [
+        Panel("pre", "Circuit", "x is a feature, w a weight.", "Circuit", data={"text": str(circuit)}),
+        Panel(
+            "facts",
+            "Circuit facts",
+            "Inputs and weights drawn uniformly from [0, 2 pi); ± one standard error.",
+            "Circuit",
+            data={"columns": ["property", "value"], "rows": rows},
+        ),
+    ]
