@@ -40,10 +40,11 @@ class RobQuNN:
     epochs: int = 30
     batch_size: int = 4
     lr: float = 1e-3
+    trained_batch_size: int = 32  # of our own twin, the CNN whose convolution trains too
     phi: float = math.pi / 4  # open; radians, of every ZZ
     eps: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)  # open; FGSM and transfer
     iterative_eps: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3)  # PGD and MIM
-    n_iterative: int = 500  # first test samples that PGD and MIM see
+    n_iterative: int = 300  # first test samples that PGD and MIM see
     pgd_steps: int = 40
     probe_eps: float = 0.1  # of the controls: random noise, softmax loss, absolute step, gradient-free, transfer
     n_square: int = 100  # first test samples that the gradient-free attack sees
@@ -163,7 +164,7 @@ def build(
         data.x,
         data.y,
         epochs=config.epochs,
-        batch_size=config.batch_size,
+        batch_size=config.trained_batch_size,
         lr=config.lr,
         generator=generator,
     )
@@ -206,7 +207,8 @@ class _Record:
         statistics = input_gradient_statistics(model, data.x[:n], data.y[:n])
         self.value("zero_gradient_entries", statistics.zero_entries, **who)
         self.value("median_gradient", statistics.median_magnitude, **who)
-        for label in ("fgsm", "pgd", "mim"):  # the curves start at the clean accuracy of the samples that they use
+        # the curves start at the clean accuracy of the samples that they use
+        for label in ("fgsm", "pgd", "mim", "pgd_random_start"):
             start = clean if label == "fgsm" else clean[:n]
             self.share("robust_accuracy", accuracy(start), attack=label, eps=0.0, **who)
         for label, attack, count in attacks(config):
@@ -251,16 +253,19 @@ def about(name: str) -> dict[str, object]:
 def attacks(config: RobQuNN) -> list[tuple[str, EvasionAttack, int | None]]:
     """Return (label, attack, number of samples) of every iterative attack and control."""
     n, probe = config.n_iterative, config.probe_eps
-    out: list[tuple[str, EvasionAttack, int | None]] = [
-        ("pgd", PGD(e, steps=config.pgd_steps, random_start=False), n) for e in config.iterative_eps
-    ]
-    out += [("mim", MIM(e), n) for e in config.iterative_eps]
+    out: list[tuple[str, EvasionAttack, int | None]] = []
+    for eps in config.iterative_eps:
+        out += [
+            ("pgd", PGD(eps, steps=config.pgd_steps, random_start=False), n),
+            ("pgd_random_start", PGD(eps, steps=config.pgd_steps), n),
+            ("mim", MIM(eps), n),
+        ]
     out += [
         ("random_noise", RandomNoise(probe), None),
         ("fgsm_softmax", FGSM(probe, attack_on="softmax_output"), None),
         ("pgd_absolute_step", PGD.paper(probe), n),
         ("square", Square(probe, queries=config.square_queries), config.n_square),
-        ("pgd_on_square_samples", PGD(probe, steps=config.pgd_steps), config.n_square),
+        ("pgd_square_samples", PGD(probe, steps=config.pgd_steps, random_start=False), config.n_square),
     ]
     return out
 
