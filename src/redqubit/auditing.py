@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from redqubit import report
 from redqubit.config import resolve
 from redqubit.data import Dataset
+from redqubit.device import find_device
 from redqubit.errors import UsageError
 from redqubit.evasion import FGSM, MIM, PGD, EvasionAttack, RandomNoise, Square, check_model, transfer_matrix
 from redqubit.metrics import accuracy, linf_distance, worst_case
@@ -97,7 +98,7 @@ def audit(
     """
     config = resolve(Audit(), changes)
     _check(config)
-    where = _device(device)
+    where = find_device(device)
     train_set, test_set = find_data(data, data_dir=data_dir, n_train=config.n_train, n_test=config.n_test)
     shape, n_classes = tuple(train_set.x.shape[1:]), train_set.n_classes
     subjects = [find_model(model, shape, n_classes, weights=weights)]
@@ -155,18 +156,6 @@ def _check(config: Audit) -> None:
         raise UsageError(f"Argument `claim_eps` must be one of `eps` {list(config.eps)}, but is {config.claim_eps}.")
     if min(config.epochs, config.batch_size) < 1 or config.lr <= 0:
         raise UsageError("Arguments `epochs`, `batch_size` and `lr` must be above 0.")
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        why = str(error).splitlines()[0]
-        raise UsageError(f"Argument `device` must be one of this machine, but {name} is not: {why}") from None
-    return device
 
 
 class _Work:

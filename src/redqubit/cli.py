@@ -99,6 +99,7 @@ def reproduce_command(
         "laptop"
     ),
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    device: Annotated[str, typer.Option(help="Torch device, or auto.")] = "auto",
     out: Out = None,
     data_dir: DataDir = None,
     config: ConfigFile = None,
@@ -114,7 +115,14 @@ def reproduce_command(
     changes = (read(config) if config else {}) | assignments(settings or [])
     with _Bar(quiet or as_json) as progress:
         folder = reproduce(
-            name, preset=preset, changes=changes, out=out, data_dir=data_dir, workers=workers, progress=progress
+            name,
+            preset=preset,
+            changes=changes,
+            out=out,
+            data_dir=data_dir,
+            workers=workers,
+            device=device,
+            progress=progress,
         )
     _conclude(report.build(folder), quiet=quiet, as_json=as_json)
 

@@ -86,8 +86,9 @@ class Panel:
     - "facts": the values of `data["rows"]`, a list of rows, under `data["columns"]`.
 
     `group`, `x`, `data["facet"]` and the keys of `where` name a key of a result's config or, where that
-    has none, a field of `Result`; a list in `where` admits any of its values. Results that lack one are left out. Several results in one place
-    (seeds, draws) become their mean with a t interval of 95 % over them; a single one keeps its own.
+    has none, a field of `Result`; a list in `where` admits any of its values. Results that lack one are
+    left out. Several results in one place (seeds, draws) become their mean with a t interval of 95 % over
+    them; a single one keeps its own.
     For the first three kinds `data` may also hold
 
     - "facet": a key; each of its values gets a small plot or table of its own;

@@ -86,7 +86,7 @@ def train_heads(
         Weights (H, C, d) and biases (H, C), as `nn.Linear` holds them.
     """
     heads, n, d = features.shape
-    start = nn.init.xavier_uniform_(features.new_empty(n_classes, d), generator=generator)
+    start = nn.init.xavier_uniform_(torch.empty(n_classes, d), generator=generator).to(features)
     weight = start.T.repeat(heads, 1, 1).requires_grad_()  # (H, d, C)
     bias = features.new_zeros(heads, 1, n_classes).requires_grad_()
     optimizer = torch.optim.Adam([weight, bias], lr=lr, fused=True)

@@ -67,7 +67,7 @@ def summarise(table: AuditTable, *, cost: Mapping[str, float | int | str], rerun
     return Summary(
         title=f"Security audit of {table.models[0]} on {data.name}",
         subtitle=f"{table.models[0]}{twin}; {len(table.train_set):,} training and {len(data):,} test samples, "
-        f"{data.n_classes} classes, {len(table.seeds(table.models[0]))} seed(s), L-infinity perturbations",
+        f"{data.n_classes} classes, {_count(len(table.seeds(table.models[0])), 'seed')}, L-infinity perturbations",
         findings=tuple(_findings(table, flags)),
         panels=tuple(_panels(table)),
         flags=tuple(flags),
@@ -82,8 +82,17 @@ def summarise(table: AuditTable, *, cost: Mapping[str, float | int | str], rerun
     )
 
 
-def _percent(k: int, n: int) -> str:
-    return f"{k / n:.1%} ({k} of {n})" if n else "none"
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _count(n: int, thing: str) -> str:
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
+def _first_white(attacks: Sequence[str]) -> str | None:
+    """Return the strongest white-box attack among these."""
+    return next((a for a in WHITE_BOX if a in attacks), None)
 
 
 def _findings(table: AuditTable, flags: Sequence[Flag]) -> list[Finding]:
@@ -100,15 +109,19 @@ def _findings(table: AuditTable, flags: Sequence[Flag]) -> list[Finding]:
         if r.metric == "robust_accuracy"
         and (r.config["model"], r.config["attack"], r.config["eps"], r.seed) == (model, "worst_case", eps, seed)
     )
-    bad = [f for f in flags if f.severity == "fail" and model in f.subject]
+    failed = {m: [f for f in flags if f.severity == "fail" and f.subject.split(" / ")[0] == m] for m in table.models}
+    bad = failed[model]
+    spread = [float(m.double().mean()) for m in worst.values()]
+    limit = max(start / 2, chance)
     out = [
         Finding(
-            f"At eps {eps:g}, the worst case over all attacks leaves {model} {share:.1%} of test samples right, of "
-            f"{start:.1%} without attack.",
-            "fails" if share < max(start / 2, chance) else "unclear",
-            f"seed {seed}: {_percent(int(worst[seed].sum()), n)}, 95 % interval {row.low:.1%} to {row.high:.1%}; "
-            f"over {len(worst)} seed(s) {min(float(m.double().mean()) for m in worst.values()):.1%} to "
-            f"{max(float(m.double().mean()) for m in worst.values()):.1%}; chance is {chance:.1%}",
+            f"At eps {eps:g}, the worst case over all attacks leaves {model} right on {_percent(share)} of the test "
+            f"samples; without attack it is right on {_percent(start)}.",
+            "fails" if share < limit else "unclear",
+            f"seed {seed}: {int(worst[seed].sum())} of {n}, 95 % interval {100 * row.low:.1f} to "
+            f"{_percent(row.high)}; {_count(len(worst), 'seed')}: {100 * min(spread):.1f} to {_percent(max(spread))}; "
+            f"chance is {_percent(chance)}; below {_percent(limit)} it counts as failed, and above as unclear, "
+            "since no attack can prove that it holds",
         )
     ]
     if len(table.models) > 1:
@@ -117,9 +130,12 @@ def _findings(table: AuditTable, flags: Sequence[Flag]) -> list[Finding]:
         Finding(
             "No trust check failed on the model: nothing found suggests that the attacks were weakened."
             if not bad
-            else f"{len(bad)} trust check(s) failed on the model: its robustness numbers overstate what holds.",
+            else f"{_count(len(bad), 'trust check')} failed on the model: its robustness numbers overstate what holds.",
             "info" if not bad else "fails",
-            "; ".join(f"{f.code}: {f.message}" for f in bad[:3]),
+            "; ".join(
+                [f"{f.code}: {f.message}" for f in bad[:3]]
+                + [f"failed on {m}: {', '.join(f.code for f in failed[m])}" for m in table.models[1:] if failed[m]]
+            ),
         )
     )
     return out
@@ -159,7 +175,7 @@ def _flags(table: AuditTable) -> list[Flag]:
     for model in table.models:
         seed = table.seeds(model)[0]
         has = [a for a in (*WHITE_BOX, *BLACK_BOX, "random_noise") if a in config.attacks]
-        white = next((a for a in WHITE_BOX if a in has), None)
+        white = _first_white(has)
 
         def at(attack: str, radius: float = eps, model: str = model, seed: int = seed) -> Tensor:
             return table.correct[model, seed, attack, radius]
@@ -245,7 +261,9 @@ def _panels(table: AuditTable) -> list[Panel]:
         Panel(
             "images",
             f"Adversarial examples of {model} at eps {config.claim_eps:g}",
-            section="Adversarial examples",
+            f"The first test samples, whether or not the attack works on them: "
+            f"{_first_white(config.attacks) or config.attacks[0]}, seed {config.seeds[0]}.",
+            "Adversarial examples",
             data={"file": f"examples-{model}.npz", "rows": [_example_row(table, model)]},
         )
         for model in table.models

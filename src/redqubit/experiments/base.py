@@ -5,7 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import torch
+
 from redqubit.config import resolve
+from redqubit.device import find_device
 from redqubit.registry import Registry, unknown
 from redqubit.result import Result, Summary, save_summary
 from redqubit.runner import Cell, Progress, RunFolder, open_run, run_cells
@@ -23,14 +26,14 @@ class Experiment(Generic[C]):
         name: Name on the command line.
         source: The paper.
         presets: Configs by name: "smoke" (under a minute), "laptop" (2 cores), "paper" (full size).
-        cells: The units of work of a config, given the folder of the data sets and of the run's artifacts.
+        cells: The units of work of a config, given the folder of the data sets and the device.
         summary: What the results say, with the panels of the report.
     """
 
     name: str
     source: str
     presets: Mapping[str, C]
-    cells: Callable[[C, Path | None, Path], Sequence[Cell]]
+    cells: Callable[[C, Path | None, torch.device], Sequence[Cell]]
     summary: Callable[[C, Sequence[Result]], Summary]
 
 
@@ -42,6 +45,7 @@ def reproduce(
     out: Path | None = None,
     data_dir: Path | None = None,
     workers: int = 1,
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> Path:
     """Run the replication of a paper, or take it up where it stopped, and return its run folder.
@@ -53,6 +57,7 @@ def reproduce(
         out: The run folder; runs/<name>-<preset> by default.
         data_dir: Folder of the data sets; REDQUBIT_DATA or downloads by default.
         workers: Processes. Each cell uses its share of the threads.
+        device: Torch device to compute on, or "auto".
         progress: Called as cells end.
 
     Raises:
@@ -63,10 +68,13 @@ def reproduce(
         raise unknown("preset", preset, experiment.presets)
     config = resolve(experiment.presets[preset], changes or {})
     folder = Path("runs", f"{name}-{preset}") if out is None else Path(out)
+    where = find_device(device)
     settings = "".join(f" --set {key}={value}" for key, value in (changes or {}).items())
     rerun = f"redqubit reproduce {name} --preset {preset}{settings} --out {folder}"
-    with open_run(folder, experiment=name, config={"preset": preset, **_plain(asdict(config))}, rerun=rerun) as run:
-        results = run_cells(experiment.cells(config, data_dir, run.artifacts), run, workers=workers, progress=progress)
+    with open_run(
+        folder, experiment=name, config={"preset": preset, **_plain(asdict(config))}, device=str(where), rerun=rerun
+    ) as run:
+        results = run_cells(experiment.cells(config, data_dir, where), run, workers=workers, progress=progress)
         finish(run, experiment.summary(config, results))
     return folder
 

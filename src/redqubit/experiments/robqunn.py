@@ -6,7 +6,7 @@ Reference: El Maouaki et al., "RobQuNNs: A methodology for robust quanvolutional
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -78,10 +78,10 @@ PRESETS = {
 }
 
 
-def cells(config: RobQuNN, data_dir: Path | None, artifacts: Path) -> list[Cell]:
+def cells(config: RobQuNN, data_dir: Path | None, device: torch.device) -> list[Cell]:
     """Return one cell per draw: all models of a draw are trained and attacked together, so that they pair up."""
     load(config, data_dir)  # an absent data set is told before any work
-    return [Cell(f"draw-{draw:03d}", partial(run_draw, config, data_dir, draw)) for draw in range(config.draws)]
+    return [Cell(f"draw-{draw:03d}", partial(run_draw, config, data_dir, draw, device)) for draw in range(config.draws)]
 
 
 @lru_cache(maxsize=1)
@@ -91,13 +91,13 @@ def load(config: RobQuNN, data_dir: Path | None) -> tuple[Dataset, Dataset]:
     return first_stratified(train_set, config.n_train), first_stratified(test_set, config.n_test)
 
 
-def run_draw(config: RobQuNN, data_dir: Path | None, draw: int) -> list[Result]:
+def run_draw(config: RobQuNN, data_dir: Path | None, draw: int, device: torch.device) -> list[Result]:
     """Train and attack the models of one draw of the random angles and kernels."""
-    train_set, test_set = load(config, data_dir)
+    train_set, test_set = (replace(part, x=part.x.to(device), y=part.y.to(device)) for part in load(config, data_dir))
     generator = torch.Generator().manual_seed(config.seed + 1_000_003 * (draw + 1))
     angles = torch.rand(4, 3, generator=generator, dtype=torch.float64) * (2 * math.pi)
     record = _Record(draw)
-    for dtype, difference in order_differences(angles, train_set.x[:200], config.phi).items():
+    for dtype, difference in order_differences(angles, train_set.x[:200].cpu(), config.phi).items():
         record.value("feature_difference", difference, order="as_written", dtype=dtype)
     models = build(config, train_set, draw, angles.float(), generator)
     for name, model in models.items():
@@ -141,9 +141,11 @@ def build(
     models["random"] = QuNN(shape, c, random_circuit, weights=random_weights, generator=generator)
     models["CNN frozen"] = TwinCNN(shape, c, generator=generator)
     models["CNN cosine"] = TwinCNN(shape, c, activation="cosine", generator=generator)
+    for model in models.values():
+        model.to(data.x.device)
     with torch.no_grad():
         features = torch.stack([torch.cat([m.forward_features(b) for b in data.x.split(256)]) for m in models.values()])
-    twin = CosineTwin(shape, c, angles=angles, generator=generator)
+    twin = CosineTwin(shape, c, angles=angles, generator=generator).to(data.x.device)
     gap = float((twin.forward_features(data.x[:200]) - features[0, :200]).abs().max())
     assert gap < 1e-5, f"the cosine formula and the circuit without entanglement differ by {gap}"
     weight, bias = train_heads(
@@ -158,7 +160,7 @@ def build(
     for model, w, b in zip(models.values(), weight, bias, strict=True):
         head = model.get_submodule("head")
         head.load_state_dict({"weight": w, "bias": b})
-    models["CNN trained"] = TwinCNN(shape, c, trainable=True, generator=generator)
+    models["CNN trained"] = TwinCNN(shape, c, trainable=True, generator=generator).to(data.x.device)
     train(
         models["CNN trained"],
         data.x,

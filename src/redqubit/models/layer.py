@@ -62,7 +62,7 @@ class QuantumLayer(nn.Module):
         self.weights = nn.Parameter(weights.detach().clone(), requires_grad=trainable)
         self._plan: Plan | BlochPlan = build_bloch(circuit, self.wires) or build(circuit)
         self._ready: tuple[object, Plan | BlochPlan] | None = None  # the plan in the precision last used
-        self._folded: tuple[object, Tensor] | None = None  # the observable of frozen weights
+        self._folded: tuple[Tensor, Tensor] | None = None  # frozen weights and their observable
 
     @property
     def n_inputs(self) -> int:
@@ -95,8 +95,9 @@ class QuantumLayer(nn.Module):
     def _observable(self, plan: BlochPlan, weights: Tensor) -> Tensor:
         if self.weights.requires_grad:
             return observable(plan, weights)
-        # frozen weights may still be loaded or moved, which changes their version or address
-        key = (weights.dtype, weights.device, self.weights.data_ptr(), self.weights._version)
-        if self._folded is None or self._folded[0] != key:
-            self._folded = (key, observable(plan, weights))
+        # by value: frozen weights may still be loaded, or be thawed and trained, and a fused optimizer step leaves
+        # their version counter as it was
+        old = None if self._folded is None else self._folded[0]
+        if old is None or (old.dtype, old.device) != (weights.dtype, weights.device) or not torch.equal(old, weights):
+            self._folded = (weights.detach().clone(), observable(plan, weights))
         return self._folded[1]

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from redqubit.errors import UsageError
 from redqubit.report.drawing import Drawn, Page, Published, draw, published
 from redqubit.report.markdown import markdown
-from redqubit.report.tables import label, merged, number, words
+from redqubit.report.tables import label, merged, number, numeric_columns, words
 from redqubit.result import Flag, Panel, Result, Summary, load, load_summary, write_text
 
 _FILES = ("config.yaml", "run.json", "results.jsonl", "summary.json")
@@ -158,7 +158,7 @@ def _duration(seconds: float) -> str:
 def _html(page: Page) -> str:
     folder = resources.files("redqubit.report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"label": label, "words": words, "number": number}
+    environment.filters |= {"label": label, "words": words, "number": number, "numeric_columns": numeric_columns}
     template = environment.from_string((folder / "template.html").read_text(encoding="utf-8"))
     style = Markup((folder / "style.css").read_text(encoding="utf-8"))
     return template.render(vars(page), style=style) + "\n"

@@ -140,7 +140,10 @@ def _with_plots(drawn: Drawn, styles: dict[Any, int]) -> Drawn:
     lines = dict.fromkeys(row for table in found for row in _by_height(table))
     named = crowded or (not small and plots.named_at_the_line(found[0])) or list(lines) == [""]
     legend = [] if named else [(Markup(plots.swatch(styles[row])), label(row)) for row in lines]
-    return Drawn(panel, drawn.name, found, svgs, legend, drawn.notes)
+    notes = list(drawn.notes)
+    if not crowded and any(len(table.rows) > plots.MOST_BANDS for table in found):
+        notes.append("There are too many lines for bands; the intervals stand with the numbers.")
+    return Drawn(panel, drawn.name, found, svgs, legend, notes)
 
 
 def _by_height(table: Table) -> list[Any]:
@@ -158,7 +161,7 @@ def _notes(found: Iterable[Table]) -> list[str]:
     single = any(entry.draws == 1 and entry.interval for entry in entries)
     several = sorted({entry.draws for entry in entries if entry.draws > 1})
     if single:
-        notes.append("Brackets and bands: 95\u00a0% interval of the samples.")
+        notes.append("Intervals: 95\u00a0%, of the samples.")
     if several:
         runs = f"{several[0]}" if len(several) == 1 else f"{several[0]} to {several[-1]}"
         notes.append(f"Means of {runs} runs with the 95\u00a0% t interval over the runs.")

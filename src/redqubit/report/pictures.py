@@ -27,6 +27,7 @@ class Example:
     perturbation: str | Markup
     adversarial: str | Markup
     labels: str
+    fooled: bool  # right before the attack and wrong after it
 
 
 @dataclass(frozen=True)
@@ -72,16 +73,17 @@ def _row(row: Mapping[str, Any], arrays: Mapping[str, Array]) -> Row:
     for i in range(min(MOST, len(clean))):
         drawings = draw(clean[i]), draw(scale * difference[i], signed=True), draw(adversarial[i])
         before, change, after = (Markup(d) if draw is bars else d for d in drawings)
-        examples.append(Example(before, change, after, _labels(row, i)))
+        examples.append(Example(before, change, after, *_outcome(row, i)))
     return Row(str(row.get("label", "")), largest, scale, tuple(examples), len(clean) - len(examples), clean.ndim == 4)
 
 
-def _labels(row: Mapping[str, Any], i: int) -> str:
-    """Say what example `i` is, and what the model took it for before and after."""
+def _outcome(row: Mapping[str, Any], i: int) -> tuple[str, bool]:
+    """Say what example `i` is and what the model took it for before and after, and whether that fooled it."""
     true, before, after = (row[key][i] if i < len(row.get(key, ())) else None for key in ("true", "before", "after"))
-    parts = [] if true is None else [f"true {true}"]
-    if before is not None and after is not None:
-        parts.append(f"{before} → {after}")
-    elif after is not None:
-        parts.append(f"predicted {after}")
-    return ", ".join(parts)
+    if true is None:
+        return "" if after is None else f"predicted {after}", False
+    if before is None or after is None:
+        return f"true {true}" + ("" if after is None else f", predicted {after}"), False
+    if before != true:
+        return f"true {true}, wrong before: {before} → {after}", False
+    return (f"true {true}, stays {after}", False) if after == true else (f"true {true}: {before} → {after}", True)

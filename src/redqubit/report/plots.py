@@ -23,6 +23,7 @@ _SERIES = [f"#0000c{i}" for i in range(1, 9)]
 _MARKERS = "os^DvPXp"
 _DASHES: list[tuple[float, ...]] = [(), (5, 2), (1.2, 1.6), (6, 2, 1.2, 2)]
 MOST_LINES = len(_SERIES)  # in one plot; beyond it each line gets a plot of its own
+MOST_BANDS = 4  # in one plot; more of them cover each other
 
 _STYLE = {
     "svg.fonttype": "none",
@@ -58,7 +59,7 @@ class Axis:
 def curves(
     table: Table, styles: dict[Any, int], axis: Axis, *, name: str, small: bool = False, only: Any = None
 ) -> str:
-    """Draw one line per row of `table` against its columns, with a band for the intervals.
+    """Draw one line per row of `table` against its columns, with bands for the intervals of few lines.
 
     Args:
         table: Rows are lines, columns are positions on the x axis.
@@ -81,10 +82,10 @@ def curves(
         places = {x: float(x) if numeric else float(i) for i, x in enumerate(table.columns)}
         for row in table.rows:
             if only is not None and row != only:
-                _line(axes, table, row, places, None, joined=numeric)
+                _line(axes, table, row, places, None, joined=numeric, banded=False)
         shown = table.rows if only is None else (only,)
         for row in shown:
-            _line(axes, table, row, places, styles[row], joined=numeric)
+            _line(axes, table, row, places, styles[row], joined=numeric, banded=len(shown) <= MOST_BANDS)
         if axis.percent:
             axes.set_ylim(-3, 103)
             axes.set_yticks(range(0, 101, 20 if not small else 25))
@@ -165,7 +166,9 @@ def bars(values: NDArray[np.float64], *, signed: bool = False) -> str:
     )
 
 
-def _line(axes: Axes, table: Table, row: Any, places: dict[Any, float], style: int | None, *, joined: bool) -> None:
+def _line(
+    axes: Axes, table: Table, row: Any, places: dict[Any, float], style: int | None, *, joined: bool, banded: bool
+) -> None:
     """Draw one row; without a style it is a grey line in the background."""
     found = [(places[x], table.entries[row, x]) for x in table.columns if (row, x) in table.entries]
     x = np.array([place for place, _ in found])
@@ -183,7 +186,8 @@ def _line(axes: Axes, table: Table, row: Any, places: dict[Any, float], style: i
         (line,) = axes.plot(x, y, color=colour, linewidth=1.6, marker=marker, markersize=4.5, markeredgewidth=0)
         if dashes := _DASHES[style % len(_DASHES)]:
             line.set_dashes(list(dashes))
-        axes.fill_between(x, low, high, color=colour, alpha=0.14, linewidth=0)
+        if banded:
+            axes.fill_between(x, low, high, color=colour, alpha=0.14, linewidth=0)
         return
     lines = len(table.rows)
     x = x + (0 if lines == 1 else 0.5 * (table.rows.index(row) / (lines - 1) - 0.5))

@@ -73,6 +73,12 @@ class Table:
         return tuple(sorted({code for entry in self.entries.values() for code in entry.flags}))
 
 
+def numeric_columns(rows: Iterable[Sequence[Any]]) -> set[int]:
+    """Return the places of the columns that hold numbers alone, which a page aligns by their ends."""
+    columns = enumerate(zip(*rows, strict=False))
+    return {i for i, column in columns if all(isinstance(v, int | float) and not isinstance(v, bool) for v in column)}
+
+
 def lookup(result: Result, key: str) -> Any:
     """Return what a result says under `key`: in its config, or else in its own fields."""
     if key in result.config:
