@@ -97,7 +97,9 @@ class QuantumLayer(nn.Module):
             return observable(plan, weights)
         # by value: frozen weights may still be loaded, or be thawed and trained, and a fused optimizer step leaves
         # their version counter as it was
-        old = None if self._folded is None else self._folded[0]
-        if old is None or (old.dtype, old.device) != (weights.dtype, weights.device) or not torch.equal(old, weights):
-            self._folded = (weights.detach().clone(), observable(plan, weights))
+        if self._folded is not None:
+            old, folded = self._folded
+            if (old.dtype, old.device) == (weights.dtype, weights.device) and torch.equal(old, weights):
+                return folded
+        self._folded = (weights.detach().clone(), observable(plan, weights))
         return self._folded[1]
