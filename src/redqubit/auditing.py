@@ -18,7 +18,7 @@ from redqubit.config import resolve
 from redqubit.data import Dataset
 from redqubit.device import find_device
 from redqubit.errors import UsageError
-from redqubit.evasion import FGSM, MIM, PGD, EvasionAttack, RandomNoise, Square, check_model, transfer_matrix
+from redqubit.evasion import ATTACKS, PGD, EvasionAttack, check_model, transfer_matrix
 from redqubit.metrics import accuracy, linf_distance, worst_case
 from redqubit.models import QuantumLayer
 from redqubit.registry import unknown
@@ -29,13 +29,10 @@ from redqubit.subjects import TWINS, Subject, find_data, find_model, load_weight
 from redqubit.training import logits, train
 from redqubit.verdict import AuditTable, summarise
 
-ATTACKS: Mapping[str, Callable[[float], EvasionAttack]] = {  # the settings that an audit uses, by label
-    "fgsm": FGSM,
-    "mim": MIM,
-    "pgd": PGD,
+# The settings of an audit by label: every registered attack as it comes, and PGD as a claim needs it.
+SETTINGS: Mapping[str, Callable[[float], EvasionAttack]] = {
+    **{name: ATTACKS[name] for name in ATTACKS},
     "pgd_strong": PGD.strong,
-    "square": Square,
-    "random_noise": RandomNoise,
 }
 
 
@@ -43,7 +40,7 @@ ATTACKS: Mapping[str, Callable[[float], EvasionAttack]] = {  # the settings that
 class Audit:
     """The configuration of an audit."""
 
-    attacks: tuple[str, ...] = tuple(ATTACKS)
+    attacks: tuple[str, ...] = tuple(SETTINGS)
     eps: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.5)  # L-infinity radii
     claim_eps: float = 0.1  # the radius that the verdict is about; one of `eps`
     seeds: tuple[int, ...] = (0, 1, 2)  # of initial weights, circuit angles and order of samples
@@ -145,8 +142,8 @@ def audit(
 
 def _check(config: Audit) -> None:
     for name in config.attacks:
-        if name not in ATTACKS:
-            raise unknown("attack", name, ATTACKS)
+        if name not in SETTINGS:
+            raise unknown("attack", name, SETTINGS)
     for field in fields(config):
         if getattr(config, field.name) == ():
             raise UsageError(f"Argument `{field.name}` must hold at least one value, but is empty.")
@@ -233,7 +230,7 @@ class _Work:
         for eps in config.eps:
             masks = [clean]
             for label in config.attacks:
-                x_adv = ATTACKS[label](eps)(model, self.x, self.y, generator=generator)
+                x_adv = SETTINGS[label](eps)(model, self.x, self.y, generator=generator)
                 masks.append(record.prediction(label, eps, logits(model, x_adv), self.y, self.x, x_adv))
                 if eps == config.claim_eps:
                     examples[label] = x_adv[: config.n_examples].cpu()

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from redqubit.errors import UsageError
 from redqubit.version import __version__
@@ -76,6 +84,7 @@ def audit_command(
 
     changes = (read(config) if config else {}) | assignments(settings or [])
     changes |= {k: v.split(",") for k, v in (("seeds", seeds), ("eps", eps), ("attacks", attacks)) if v is not None}
+    _download(data, data_dir, silent=quiet or as_json)
     folder = out or Path("runs", f"audit-{model.rpartition(':')[2]}-{Path(data).stem}")
     with _Bar(quiet or as_json) as progress:
         page = audit(
@@ -110,9 +119,11 @@ def reproduce_command(
     """Repeat a paper's figures and tables, ours beside theirs."""
     from redqubit import report
     from redqubit.config import assignments, read
-    from redqubit.experiments import reproduce
+    from redqubit.experiments import EXPERIMENTS, reproduce
 
     changes = (read(config) if config else {}) | assignments(settings or [])
+    known = getattr(EXPERIMENTS[name].presets.get(preset), "data", None)
+    _download(str(changes.get("data", known)), data_dir, silent=quiet or as_json)
     with _Bar(quiet or as_json) as progress:
         folder = reproduce(
             name,
@@ -140,7 +151,7 @@ def report_command(
 @app.command("list")
 def list_command(as_json: Json = False) -> None:
     """Name the models, data sets, attacks and experiments."""
-    from redqubit.auditing import ATTACKS
+    from redqubit.auditing import SETTINGS
     from redqubit.data import NAMES
     from redqubit.experiments import EXPERIMENTS
     from redqubit.models import MODELS
@@ -148,7 +159,7 @@ def list_command(as_json: Json = False) -> None:
     known = {
         "models": {name: _first_line(MODELS[name].__doc__) for name in MODELS},
         "data": {name: "" for name in NAMES},
-        "attacks": {name: _first_line(getattr(ATTACKS[name], "__doc__", "")) for name in ATTACKS},
+        "attacks": {name: _first_line(SETTINGS[name].__doc__) for name in SETTINGS},
         "experiments": {name: EXPERIMENTS[name].source for name in EXPERIMENTS},
     }
     if as_json:
@@ -197,6 +208,22 @@ def doctor_command(as_json: Json = False) -> None:
 
 def _first_line(text: str | None) -> str:
     return (text or "").strip().split("\n")[0]
+
+
+def _download(name: str, data_dir: Path | None, *, silent: bool) -> None:
+    """Fetch a named data set that is not on this machine yet, with a bar of its own."""
+    from redqubit.data import NAMES, load_splits
+
+    if name not in NAMES:
+        return
+    columns = (TextColumn("downloading {task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=silent, transient=True) as bar:
+        task = bar.add_task(name, total=None, visible=False)
+
+        def advance(done: int, total: int | None) -> None:
+            bar.update(task, completed=done, total=total, visible=True)
+
+        load_splits(name, data_dir=data_dir, progress=advance)
 
 
 class _Bar:
