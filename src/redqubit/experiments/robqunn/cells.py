@@ -1,12 +1,8 @@
-"""RobQuNNs: does entanglement in a quanvolution make it robust? Figures 3a to 3e, with the controls it lacks.
-
-Reference: El Maouaki et al., "RobQuNNs: A methodology for robust quanvolutional neural networks against adversarial
-    attacks", arXiv 2407.03875 (2024).
-"""
+"""The work of the RobQuNN experiment: train, attack and record the models of one draw."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -15,8 +11,7 @@ from torch import Tensor, nn
 
 from redqubit.data import Dataset, first_stratified, load_splits
 from redqubit.evasion import FGSM, MIM, PGD, EvasionAttack, RandomNoise, Square
-from redqubit.experiments.base import EXPERIMENTS, Experiment
-from redqubit.experiments.robqunn_report import ENTANGLED, summarise
+from redqubit.experiments.robqunn.config import ENTANGLED, QUANTUM, RobQuNN
 from redqubit.metrics import accuracy, is_correct
 from redqubit.models import CosineTwin, FeatureClassifier, QuNN, TwinCNN
 from redqubit.quantum import ansatzes, encodings
@@ -27,55 +22,6 @@ from redqubit.statistics import Proportion
 from redqubit.training import logits, train, train_heads
 
 TUTORIAL = (3.44830, 4.49367, 3.78727, 3.42360)  # angles of PennyLane's random layer, seed 42
-
-
-@dataclass(frozen=True)
-class RobQuNN:
-    """The configuration. What the paper leaves open is marked so."""
-
-    data: str = "mnist"
-    n_train: int = 10_000  # open; the first of each class
-    n_test: int = 2_000  # open
-    draws: int = 20  # of all random angles and kernels; the paper shows one
-    epochs: int = 30
-    batch_size: int = 4
-    lr: float = 1e-3
-    trained_batch_size: int = 32  # of our own twin, the CNN whose convolution trains too
-    phi: float = math.pi / 4  # open; radians, of every ZZ
-    eps: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)  # open; FGSM and transfer
-    iterative_eps: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3)  # PGD and MIM
-    n_iterative: int = 300  # first test samples that PGD and MIM see
-    pgd_steps: int = 40
-    probe_eps: float = 0.1  # of the controls: random noise, softmax loss, absolute step, gradient-free, transfer
-    n_square: int = 100  # first test samples that the gradient-free attack sees
-    square_queries: int = 1_000
-    seed: int = 0
-
-
-PRESETS = {
-    "smoke": RobQuNN(
-        data="digits",
-        n_train=600,
-        n_test=200,
-        draws=3,
-        epochs=10,
-        batch_size=16,
-        eps=(0.05, 0.1, 0.2, 0.5),
-        iterative_eps=(0.05, 0.1, 0.2),
-        n_iterative=100,
-        pgd_steps=10,
-        n_square=50,
-        square_queries=200,
-    ),
-    "laptop": RobQuNN(),
-    "paper": RobQuNN(
-        n_train=60_000,
-        n_test=10_000,
-        iterative_eps=(0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5),
-        n_iterative=10_000,
-        n_square=1_000,
-    ),
-}
 
 
 def cells(config: RobQuNN, data_dir: Path | None, device: torch.device) -> list[Cell]:
@@ -248,7 +194,7 @@ class _Record:
 
 def about(name: str) -> dict[str, object]:
     """Return what every result of a model says of it."""
-    quantum = name in (*ENTANGLED, "random")
+    quantum = name in QUANTUM
     return {"model": name, "family": "quantum" if quantum else "classical"}
 
 
@@ -270,16 +216,3 @@ def attacks(config: RobQuNN) -> list[tuple[str, EvasionAttack, int | None]]:
         ("pgd_square_samples", PGD(probe, steps=config.pgd_steps, random_start=False), config.n_square),
     ]
     return out
-
-
-EXPERIMENTS.register("robqunn")(
-    Experiment(
-        "robqunn",
-        "El Maouaki et al., RobQuNNs, arXiv 2407.03875 (2024)",
-        PRESETS,
-        cells,
-        summarise,
-    )
-)
-
-__all__: Sequence[str] = ["PRESETS", "RobQuNN"]
