@@ -1,5 +1,6 @@
 """The figures and tables of the RobQuNN report."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ def panels(config: RobQuNN, table: Table) -> list[Panel]:
     printed = ["none", "random", *CLASSICAL]
     out = [
         _curves(
-            f"Figure {figure}: {attack.upper()}",
+            f"{attack.upper()} (the paper's figure {figure})",
             f"{mean}; {samples[attack]:,} test samples.",
             FIGURES,
             {"attack": attack},
@@ -37,7 +38,16 @@ def panels(config: RobQuNN, table: Table) -> list[Panel]:
     ):
         caption = f"{mean}; FGSM, {config.n_test:,} test samples. Lines are named after the quantum model."
         order = {"order": list(QUANTUM)}
-        out.append(_curves(f"Figure {figure}: {title}", caption, FIGURES, {"direction": direction}, order, "transfer"))
+        out.append(
+            _curves(
+                f"Transfer: {title} (the paper's figure {figure})",
+                caption,
+                FIGURES,
+                {"direction": direction},
+                order,
+                "transfer",
+            )
+        )
     out.append(
         Panel(
             "facts",
@@ -50,7 +60,7 @@ def panels(config: RobQuNN, table: Table) -> list[Panel]:
     )
     out += [
         _curves(
-            f"Figure {figure} in the printed order: {attack.upper()}",
+            f"{attack.upper()} in the printed order (figure {figure})",
             'The line "none" is also linear, star and full: they are one function, so they were attacked once.',
             PRINTED,
             {"attack": attack, "model": printed},
@@ -72,8 +82,8 @@ def _curves(
     title: str,
     caption: str,
     section: str,
-    where: dict[str, object],
-    data: dict[str, object],
+    where: Mapping[str, object],
+    data: Mapping[str, object],
     metric: Literal["robust", "transfer"] = "robust",
 ) -> Panel:
     return Panel(
