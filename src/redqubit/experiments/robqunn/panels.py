@@ -36,18 +36,10 @@ def panels(config: RobQuNN, table: Table) -> list[Panel]:
         ("3d", "to_quantum", "examples of the frozen CNN shown to the quantum models"),
         ("3e", "to_classical", "examples of the quantum models shown to the frozen CNN"),
     ):
+        title = f"Transfer: {title} (the paper's figure {figure})"
         caption = f"{mean}; FGSM, {config.n_test:,} test samples. Lines are named after the quantum model."
-        order = {"order": list(QUANTUM)}
-        out.append(
-            _curves(
-                f"Transfer: {title} (the paper's figure {figure})",
-                caption,
-                FIGURES,
-                {"direction": direction},
-                order,
-                "transfer",
-            )
-        )
+        where, order = {"direction": direction}, {"order": list(QUANTUM)}
+        out.append(_curves(title, caption, FIGURES, where, order, "transfer"))
     out.append(
         Panel(
             "facts",
