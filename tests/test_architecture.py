@@ -36,14 +36,10 @@ MAY_IMPORT = {
     "report": {"errors", "result"},
     "runner": {"errors", "result", "version"},
     "sanity": GROUND | MEASURES | {"evasion", "result"},
-    "subjects": GROUND | MEASURES | {"models"},
-    "verdict": GROUND | MEASURES | {"models", "sanity", "result"},
     "experiments": GROUND
     | MEASURES
     | {"config", "device", "evasion", "models", "result", "runner", "sanity", "version"},
-    "auditing": GROUND
-    | MEASURES
-    | {"config", "device", "evasion", "models", "report", "result", "runner", "sanity", "subjects", "verdict"},
+    "auditing": GROUND | MEASURES | {"config", "device", "evasion", "models", "report", "result", "runner", "sanity"},
     "cli": set(PARTS),
 }
 STANDARD_LIBRARY_ONLY = ("errors.py", "version.py", "registry.py", "result.py", "quantum/circuit.py")

@@ -1,6 +1,7 @@
 """The command line: audit | reproduce | list | report | doctor."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version as installed
@@ -40,6 +41,7 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file of 
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Change one field of the configuration: --set eps=[0.05,0.1].")
 ]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one per core on a CPU by default.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -70,6 +72,7 @@ def audit_command(
     seeds: Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2.")] = None,
     eps: Annotated[str | None, typer.Option(help="L-infinity radii, such as 0.05,0.1.")] = None,
     attacks: Annotated[str | None, typer.Option(help="Attacks, such as fgsm,pgd_strong,square.")] = None,
+    workers: Workers = None,
     device: Annotated[str, typer.Option(help="Torch device, or auto.")] = "auto",
     out: Out = None,
     data_dir: DataDir = None,
@@ -95,6 +98,7 @@ def audit_command(
             out=folder,
             data_dir=data_dir,
             device=device,
+            workers=_workers(workers, device),
             progress=progress,
             **changes,
         )
@@ -107,7 +111,7 @@ def reproduce_command(
     preset: Annotated[str, typer.Option(help="smoke (under a minute), laptop (2 cores) or paper (full size).")] = (
         "laptop"
     ),
-    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    workers: Workers = None,
     device: Annotated[str, typer.Option(help="Torch device, or auto.")] = "auto",
     out: Out = None,
     data_dir: DataDir = None,
@@ -131,7 +135,7 @@ def reproduce_command(
             changes=changes,
             out=out,
             data_dir=data_dir,
-            workers=workers,
+            workers=_workers(workers, device),
             device=device,
             progress=progress,
         )
@@ -204,6 +208,15 @@ def doctor_command(as_json: Json = False) -> None:
             typer.echo(f"{key:<15} {text}")
     if wrong >= 1e-12:
         raise typer.Exit(1)
+
+
+def _workers(asked: int | None, device: str) -> int:
+    """Return how many processes to use: small models gain from one thread each and all cores."""
+    from redqubit.device import find_device
+
+    if asked is not None:
+        return asked
+    return max(1, len(os.sched_getaffinity(0))) if find_device(device).type == "cpu" else 1
 
 
 def _first_line(text: str | None) -> str:

@@ -34,17 +34,44 @@ TWINS = {  # the classical model that stands beside each of ours
 
 @dataclass(frozen=True)
 class Subject:
-    """A model under audit.
+    """A model under audit, as what can be sent to another process.
 
     Attributes:
         name: What reports call it.
-        make: Builds it for a seed; untrained unless `trained`.
-        trained: Whether it comes with its weights and is audited as it is.
+        source: A registered name, "package.module:function" whose function returns an `nn.Module`, called with
+            (input_shape, n_classes, generator=...) as far as it takes these; or a module, audited as it is.
+        input_shape: Shape of one sample.
+        n_classes: Number of classes.
+        weights: A safetensors file to load into the model, which then is not trained.
     """
 
     name: str
-    make: Callable[[int], nn.Module]
-    trained: bool = False
+    source: str | nn.Module
+    input_shape: tuple[int, ...]
+    n_classes: int
+    weights: Path | None = None
+
+    @property
+    def trained(self) -> bool:
+        """Whether it comes with its weights."""
+        return self.weights is not None or isinstance(self.source, nn.Module)
+
+    def make(self, seed: int) -> nn.Module:
+        """Build the model for a seed, untrained unless `trained`."""
+        if isinstance(self.source, nn.Module):
+            return self.source
+        build: Callable[..., object] = _imported(self.source) if ":" in self.source else MODELS[self.source]
+        generator = torch.Generator().manual_seed(seed)
+        given = {"input_shape": self.input_shape, "n_classes": self.n_classes, "generator": generator}
+        accepted = inspect.signature(build).parameters
+        made = build(**{k: v for k, v in given.items() if k in accepted})
+        if not isinstance(made, nn.Module):
+            raise UsageError(
+                f"Argument `model` must make an nn.Module, but {self.source} returned {type(made).__name__}."
+            )
+        if self.weights is not None:
+            load_weights(made, self.weights)
+        return made
 
 
 def find_model(
@@ -52,33 +79,14 @@ def find_model(
 ) -> Subject:
     """Return the model that a name, an import path or a module stands for.
 
-    Args:
-        model: A registered name; "package.module:function" whose function returns an `nn.Module`, called with
-            (input_shape, n_classes, generator=...) as far as it takes these; or a module, audited as it is.
-        input_shape: Shape of one sample.
-        n_classes: Number of classes.
-        weights: A safetensors file to load into the model, which then is not trained.
-
     Raises:
         UsageError: for an unknown name, an import that fails, a function that returns no module, or weights that
             do not fit.
     """
-    if isinstance(model, nn.Module):
-        return Subject(type(model).__name__, lambda seed: model, trained=True)
-    build: Callable[..., object] = _imported(model) if ":" in model else MODELS[model]
-
-    def make(seed: int) -> nn.Module:
-        generator = torch.Generator().manual_seed(seed)
-        given = {"input_shape": tuple(input_shape), "n_classes": n_classes, "generator": generator}
-        accepted = inspect.signature(build).parameters
-        made = build(**{k: v for k, v in given.items() if k in accepted})
-        if not isinstance(made, nn.Module):
-            raise UsageError(f"Argument `model` must make an nn.Module, but {model} returned {type(made).__name__}.")
-        if weights is not None:
-            load_weights(made, weights)
-        return made
-
-    return Subject(model.rpartition(":")[2], make, trained=weights is not None)
+    name = type(model).__name__ if isinstance(model, nn.Module) else model.rpartition(":")[2]
+    subject = Subject(name, model, tuple(input_shape), n_classes, weights)
+    subject.make(0)  # what is wrong with it is told before any work
+    return subject
 
 
 def _imported(path: str) -> Callable[..., object]:

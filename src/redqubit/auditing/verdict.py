@@ -1,16 +1,14 @@
 """What the results of an audit say: the verdict, the trust checks and the panels of its report."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from redqubit.auditing.config import Audit
 from redqubit.data import Dataset
 from redqubit.metrics import accuracy, worst_case
 from redqubit.models import QuantumLayer
@@ -26,9 +24,6 @@ from redqubit.sanity import (
     single_step_check,
 )
 from redqubit.statistics import PairedTest, mcnemar, paired_bootstrap, smallest_detectable_difference
-
-if TYPE_CHECKING:
-    from redqubit.auditing import Audit
 
 WHITE_BOX = ("pgd_strong", "pgd", "mim", "fgsm")  # strongest first
 DESCRIBED = 10  # qubits up to which expressibility is estimated

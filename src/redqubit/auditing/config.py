@@ -1,0 +1,46 @@
+"""What an audit does, and the attacks it knows."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+
+from redqubit.errors import UsageError
+from redqubit.evasion import ATTACKS, PGD, EvasionAttack
+from redqubit.registry import unknown
+
+# The settings of an audit by label: every registered attack as it comes, and PGD as a claim needs it.
+SETTINGS: Mapping[str, Callable[[float], EvasionAttack]] = {
+    **{name: ATTACKS[name] for name in ATTACKS},
+    "pgd_strong": PGD.strong,
+}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The configuration of an audit."""
+
+    attacks: tuple[str, ...] = tuple(SETTINGS)
+    eps: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.5)  # L-infinity radii
+    claim_eps: float = 0.1  # the radius that the verdict is about; one of `eps`
+    seeds: tuple[int, ...] = (0, 1, 2)  # of initial weights, circuit angles and order of samples
+    n_train: int | None = None  # the first of each class; all by default
+    n_test: int | None = None
+    epochs: int = 30
+    batch_size: int = 32
+    lr: float = 5e-3
+    n_examples: int = 8  # pictures in the report
+
+
+def check(config: Audit) -> None:
+    """Raise a `UsageError` for fields that do not fit together."""
+    for name in config.attacks:
+        if name not in SETTINGS:
+            raise unknown("attack", name, SETTINGS)
+    for field in fields(config):
+        if getattr(config, field.name) == ():
+            raise UsageError(f"Argument `{field.name}` must hold at least one value, but is empty.")
+    if min(config.eps) <= 0:
+        raise UsageError(f"Argument `eps` must hold radii above 0, but has {min(config.eps)}: 0 is always included.")
+    if config.claim_eps not in config.eps:
+        raise UsageError(f"Argument `claim_eps` must be one of `eps` {list(config.eps)}, but is {config.claim_eps}.")
+    if min(config.epochs, config.batch_size) < 1 or config.lr <= 0:
+        raise UsageError("Arguments `epochs`, `batch_size` and `lr` must be above 0.")

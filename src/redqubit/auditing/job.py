@@ -1,0 +1,119 @@
+"""The main job: attack a model and its classical twin, check what can be trusted, and report."""
+
+import time
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import nn
+
+from redqubit import report
+from redqubit.auditing.cells import Work, correct_samples, load_data, model_flags, transfer
+from redqubit.auditing.config import Audit, check
+from redqubit.auditing.subjects import TWINS, find_model
+from redqubit.auditing.verdict import AuditTable, summarise
+from redqubit.config import resolve
+from redqubit.data import Dataset
+from redqubit.device import find_device
+from redqubit.errors import UsageError
+from redqubit.models import QuantumLayer
+from redqubit.result import save_summary
+from redqubit.runner import Cell, Progress, open_run, run_cells
+
+
+def audit(
+    model: str | nn.Module = "qunn",
+    data: str | tuple[Dataset, Dataset] = "digits",
+    *,
+    twin: str | nn.Module | None = None,
+    weights: Path | None = None,
+    out: Path = Path("runs/audit"),
+    data_dir: Path | None = None,
+    device: str = "cpu",
+    workers: int = 1,
+    progress: Progress | None = None,
+    **changes: Any,
+) -> Path:
+    """Audit a classifier and write a report.
+
+    Each model is trained once per seed (unless it comes with its weights), attacked in every way at every eps, and
+    put beside its classical twin on the same samples. A run that was stopped is taken up where it was.
+
+    Args:
+        model: A registered name, "package.module:function", or an `nn.Module` that maps inputs in [0, 1] to logits
+            and is audited as it is.
+        data: A registered name, the path of an npz file or of a folder of pictures, or (training set, test set).
+        twin: The model to compare with, given like `model`; chosen to match for our own models, none for others.
+        weights: Safetensors file of the model, which then is not trained.
+        out: The run folder.
+        data_dir: Folder of the data sets; REDQUBIT_DATA or downloads by default.
+        device: Torch device to compute on, or "auto".
+        workers: Processes, one model and seed each. With more than one, a script needs `if __name__ == "__main__":`.
+        progress: Called as parts of the work end.
+        **changes: Fields of `Audit`.
+
+    Returns:
+        The path of report.html.
+
+    Raises:
+        UsageError: when the model, the data or an argument cannot be used; the message says what to do.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp()) / "run"
+        >>> page = audit("hybrid", "iris", seeds=[0], eps=[0.1], epochs=2, attacks=["fgsm", "pgd"], out=folder)
+        >>> page.name
+        'report.html'
+    """
+    config = resolve(Audit(), changes)
+    check(config)
+    where = find_device(device)
+    train_set, test_set = load_data(data, data_dir, config.n_train, config.n_test)
+    shape, n_classes = tuple(train_set.x.shape[1:]), train_set.n_classes
+    subjects = [find_model(model, shape, n_classes, weights=weights)]
+    if twin is None and isinstance(model, str) and weights is None:
+        twin = TWINS.get(model)
+    if twin is not None:
+        subjects.append(find_model(twin, shape, n_classes))
+    names = [s.name for s in subjects]
+    if len(set(names)) < len(names):
+        raise UsageError(f"Argument `twin` must differ from the model by name, but both are {names[0]}.")
+    given = data if isinstance(data, str) else train_set.name
+    settings = {
+        "model": names[0],
+        "twin": names[1] if len(names) > 1 else None,
+        "data": given,
+        "weights": None if weights is None else str(weights),
+        **{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()},
+    }
+    flags = "".join(f" --set {k}={v}".replace(", ", ",").replace("'", "") for k, v in changes.items())
+    rerun = f"redqubit audit --model {model if isinstance(model, str) else names[0]} --data {given}{flags} --out {out}"
+    started = time.monotonic()
+    with open_run(Path(out), experiment="audit", config=settings, device=str(where), rerun=rerun) as run:
+        work = Work(config, tuple(subjects), data, data_dir, run.artifacts, where)
+        results = run_cells(work.cells(), run, workers=workers, progress=progress)
+        if len(subjects) > 1:  # needs the models of the cells before
+            results += run_cells([Cell("transfer", partial(transfer, work))], run)
+        samples = pa.concat_tables([pq.read_table(work.samples_file(s, seed)) for s, seed in work.pairs])
+        pq.write_table(samples, run.path / "samples.parquet")
+        modules = [m for s in subjects for m in work.model(s, config.seeds[0]).modules()]
+        table = AuditTable(
+            config,
+            names,
+            results,
+            correct_samples(work, samples),
+            model_flags(work),
+            [m for m in modules if isinstance(m, QuantumLayer)],
+            train_set,
+            test_set,
+            run.artifacts,
+        )
+        cost: dict[str, float | int | str] = {
+            "this session": f"{time.monotonic() - started:.0f} s",
+            "circuit evaluations": f"{sum(int(r.value) for r in results if r.metric == 'circuit_evaluations'):,}",
+        }
+        save_summary(run.path / "summary.json", summarise(table, cost=cost, rerun=rerun))
+    return report.build(Path(out))
