@@ -59,8 +59,8 @@ def robqunn(
 
     Example:
         >>> print(robqunn("linear", 2, order="zz_first"))
-        0: ─IsingZZ(1.57)─Rot(w2,w1,w0)─
-        1: ─IsingZZ(1.57)─Rot(w5,w4,w3)─
+        0: ─ZZ(π/2)─Rot(w2,w1,w0)─
+        1: ─ZZ(π/2)─Rot(w5,w4,w3)─
     """
     if kind not in get_args(RobQuNNKind):
         raise unknown("RobQuNN ansatz", kind, get_args(RobQuNNKind))

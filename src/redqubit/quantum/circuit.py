@@ -4,6 +4,7 @@ A `Circuit` is a number of wires and a tuple of gates; a gate's angles are numbe
 or an affine function of one of these. Wire 0 is the most significant bit of a basis state's index.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -139,13 +140,10 @@ class Gate:
             dagger = tuple(tuple(complex(self.matrix[r][c]).conjugate() for r in range(dim)) for c in range(dim))
             return (replace(self, matrix=dagger),)
         if self.name == "S":
-            return (Gate("P", self.wires, (-_HALF_PI,)),)
+            return (Gate("P", self.wires, (-math.pi / 2,)),)
         if self.name == "T":
-            return (Gate("P", self.wires, (-_HALF_PI / 2,)),)
+            return (Gate("P", self.wires, (-math.pi / 4,)),)
         return (replace(self, angles=tuple(-a for a in reversed(self.angles))),)
-
-
-_HALF_PI = 1.5707963267948966
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,12 +287,23 @@ def _label(gate: Gate, position: int) -> str:
     if gate.name == "SWAP":
         return "x"
     name = {"Toffoli": "X", "Unitary": "U"}.get(gate.name, gate.name[1:] if controls else gate.name)
+    name = name.removeprefix("Ising")
     return f"{name}({','.join(map(_angle_text, gate.angles))})" if gate.angles else name
 
 
 def _angle_text(angle: Angle) -> str:
     if not isinstance(angle, _Parameter):
-        return f"{angle:.3g}"
-    scale = "" if angle.scale == 1 else "-" if angle.scale == -1 else f"{angle.scale:.3g}·"
-    offset = f"{angle.offset:+.3g}" if angle.offset else ""
+        return _number(angle)
+    scale = "" if angle.scale == 1 else "-" if angle.scale == -1 else f"{_number(angle.scale)}·"
+    offset = f"{'+' if angle.offset > 0 else ''}{_number(angle.offset)}" if angle.offset else ""
     return f"{scale}{'x' if isinstance(angle, Input) else 'w'}{angle.index}{offset}"
+
+
+def _number(value: float) -> str:
+    """Return a number in three digits, or as a simple part of pi."""
+    for divisor in (1, 2, 3, 4, 6, 8):
+        times = value * divisor / math.pi
+        if abs(times) > 0.5 and abs(times - round(times)) < 1e-9 and abs(times) < 10:
+            sign, count = "-" if times < 0 else "", abs(round(times))
+            return f"{sign}{'' if count == 1 else count}π{'' if divisor == 1 else f'/{divisor}'}"
+    return f"{value:.3g}"
