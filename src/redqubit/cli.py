@@ -15,6 +15,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -82,11 +83,12 @@ def audit_command(
     as_json: Json = False,
 ) -> None:
     """Attack a model and its classical twin, check what can be trusted, and write a report."""
-    from redqubit.auditing import audit
-    from redqubit.config import assignments, read
+    from redqubit.auditing import Audit, audit
+    from redqubit.config import assignments, read, resolve
 
     changes = (read(config) if config else {}) | assignments(settings or [])
     changes |= {k: v.split(",") for k, v in (("seeds", seeds), ("eps", eps), ("attacks", attacks)) if v is not None}
+    resolve(Audit(), changes)  # a slip in a name is told before any download
     _download(data, data_dir, silent=quiet or as_json)
     folder = out or Path("runs", f"audit-{model.rpartition(':')[2]}-{Path(data).stem}")
     with _Bar(quiet or as_json) as progress:
@@ -122,12 +124,16 @@ def reproduce_command(
 ) -> None:
     """Repeat a paper's figures and tables, ours beside theirs."""
     from redqubit import report
-    from redqubit.config import assignments, read
+    from redqubit.config import assignments, read, resolve
     from redqubit.experiments import EXPERIMENTS, reproduce
+    from redqubit.registry import unknown
 
     changes = (read(config) if config else {}) | assignments(settings or [])
-    known = getattr(EXPERIMENTS[name].presets.get(preset), "data", None)
-    _download(str(changes.get("data", known)), data_dir, silent=quiet or as_json)
+    presets = EXPERIMENTS[name].presets
+    if preset not in presets:
+        raise unknown("preset", preset, presets)
+    resolved = resolve(presets[preset], changes)  # a slip in a name is told before any download
+    _download(str(getattr(resolved, "data", "")), data_dir, silent=quiet or as_json)
     with _Bar(quiet or as_json) as progress:
         folder = reproduce(
             name,
@@ -230,13 +236,19 @@ def _download(name: str, data_dir: Path | None, *, silent: bool) -> None:
     if name not in NAMES:
         return
     columns = (TextColumn("downloading {task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=silent, transient=True) as bar:
+    with _progress(columns, silent) as bar:
         task = bar.add_task(name, total=None, visible=False)
 
         def advance(done: int, total: int | None) -> None:
             bar.update(task, completed=done, total=total, visible=True)
 
         load_splits(name, data_dir=data_dir, progress=advance)
+
+
+def _progress(columns: Sequence[ProgressColumn], silent: bool) -> Progress:
+    console = Console(stderr=True)
+    # in a file or a pipe a bar leaves nothing but blank lines
+    return Progress(*columns, console=console, disable=silent or not console.is_terminal, transient=True)
 
 
 class _Bar:
@@ -250,7 +262,7 @@ class _Bar:
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
         )
-        self.bar = Progress(*columns, console=Console(stderr=True), disable=silent, transient=True)
+        self.bar = _progress(columns, silent)
 
     def __enter__(self) -> "Callback":
         self.bar.start()
@@ -291,6 +303,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UsageError as error:
         typer.echo(f"redqubit: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("redqubit: stopped; what is finished is kept, and the same command goes on from there.", err=True)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # what typer makes of Ctrl-C
+            kept = "what is finished is kept, and the same command goes on from there."
+            typer.echo(f"redqubit: stopped; {kept}", err=True)
+        raise
