@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -136,14 +137,21 @@ def attack(work: Work, subject: Subject, seed: int) -> list[Result]:
         clean_x, x_adv = x[: config.n_examples], examples[shown]
         np.savez(
             work.artifacts / f"examples-{subject.name}.npz",
-            clean=clean_x.cpu().numpy(),
-            adv=x_adv.cpu().numpy(),
+            clean=_drawable(clean_x),
+            adv=_drawable(x_adv),
             true=y[: config.n_examples].cpu().numpy(),
             before=logits(model, clean_x).argmax(1).cpu().numpy(),
             after=logits(model, x_adv).argmax(1).cpu().numpy(),
         )
     pq.write_table(record.samples(), work.samples_file(subject, seed))
     return record.results
+
+
+def _drawable(x: Tensor) -> NDArray[np.float32]:
+    """Return grey or RGB pictures as they are, and what else there is as features."""
+    pictures = x.ndim == 4 and x.shape[1] in (1, 3)
+    array: NDArray[np.float32] = (x if pictures else x.flatten(1)).float().cpu().numpy()
+    return array
 
 
 def transfer(work: Work) -> list[Result]:

@@ -36,11 +36,22 @@ def check(config: Audit) -> None:
         if name not in SETTINGS:
             raise unknown("attack", name, SETTINGS)
     for field in fields(config):
-        if getattr(config, field.name) == ():
+        value = getattr(config, field.name)
+        if value == ():
             raise UsageError(f"Argument `{field.name}` must hold at least one value, but is empty.")
+        if isinstance(value, tuple) and len(set(value)) < len(value):
+            raise UsageError(
+                f"Argument `{field.name}` must hold each value once, but is {list(value)}: drop the doubles."
+            )
     if min(config.eps) <= 0:
         raise UsageError(f"Argument `eps` must hold radii above 0, but has {min(config.eps)}: 0 is always included.")
+    for eps in config.eps:
+        for name in config.attacks:
+            SETTINGS[name](eps)  # refuses NaN and infinity
     if config.claim_eps not in config.eps:
         raise UsageError(f"Argument `claim_eps` must be one of `eps` {list(config.eps)}, but is {config.claim_eps}.")
-    if min(config.epochs, config.batch_size) < 1 or config.lr <= 0:
-        raise UsageError("Arguments `epochs`, `batch_size` and `lr` must be above 0.")
+    if not all(0 <= seed < 2**63 for seed in config.seeds):
+        raise UsageError(f"Argument `seeds` must hold whole numbers from 0 to 2^63 - 1, but is {list(config.seeds)}.")
+    for name in ("epochs", "batch_size", "n_examples", "lr"):
+        if not getattr(config, name) > 0:  # NaN is not
+            raise UsageError(f"Argument `{name}` must be above 0, but is {getattr(config, name)}.")

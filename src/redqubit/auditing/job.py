@@ -1,5 +1,7 @@
 """The main job: attack a model and its classical twin, check what can be trusted, and report."""
 
+import json
+import shlex
 import time
 from dataclasses import asdict
 from functools import partial
@@ -13,10 +15,10 @@ from torch import nn
 from redqubit import report
 from redqubit.auditing.cells import Work, correct_samples, load_data, model_flags, transfer
 from redqubit.auditing.config import Audit, check
-from redqubit.auditing.subjects import TWINS, find_model
+from redqubit.auditing.subjects import TWINS, check_subject, find_model, fingerprint
 from redqubit.auditing.verdict import AuditTable, summarise
 from redqubit.config import resolve
-from redqubit.data import Dataset
+from redqubit.data import NAMES, Dataset
 from redqubit.device import find_device
 from redqubit.errors import UsageError
 from redqubit.models import QuantumLayer
@@ -44,7 +46,7 @@ def audit(
 
     Args:
         model: A registered name, "package.module:function", or an `nn.Module` that maps inputs in [0, 1] to logits
-            and is audited as it is.
+            and is audited as it is; it is left as it was.
         data: A registered name, the path of an npz file or of a folder of pictures, or (training set, test set).
         twin: The model to compare with, given like `model`; chosen to match for our own models, none for others.
         weights: Safetensors file of the model, which then is not trained.
@@ -71,6 +73,7 @@ def audit(
     config = resolve(Audit(), changes)
     check(config)
     where = find_device(device)
+    load_data.cache_clear()  # a file may have changed since the last audit
     train_set, test_set = load_data(data, data_dir, config.n_train, config.n_test)
     shape, n_classes = tuple(train_set.x.shape[1:]), train_set.n_classes
     subjects = [find_model(model, shape, n_classes, weights=weights)]
@@ -81,16 +84,28 @@ def audit(
     names = [s.name for s in subjects]
     if len(set(names)) < len(names):
         raise UsageError(f"Argument `twin` must differ from the model by name, but both are {names[0]}.")
+    for s in subjects:
+        check_subject(s, train_set.x[:64].to(where))
     given = data if isinstance(data, str) else train_set.name
+    # what a name does not tell: the numbers of one's own data and weights
+    content = {s.name: fingerprint(s.make(0).state_dict().values()) for s in subjects if s.trained}
+    if given not in NAMES or not isinstance(data, str):
+        content["data"] = fingerprint([train_set.x, train_set.y, test_set.x, test_set.y])
     settings = {
         "model": names[0],
         "twin": names[1] if len(names) > 1 else None,
         "data": given,
         "weights": None if weights is None else str(weights),
+        **({"content": content} if content else {}),
         **{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()},
     }
-    flags = "".join(f" --set {k}={v}".replace(", ", ",").replace("'", "") for k, v in changes.items())
-    rerun = f"redqubit audit --model {model if isinstance(model, str) else names[0]} --data {given}{flags} --out {out}"
+    words = ["redqubit", "audit", "--model", model if isinstance(model, str) else names[0], "--data", given]
+    words += ["--twin", names[1] if isinstance(twin, nn.Module) else twin] if twin is not None else []
+    words += [] if weights is None else ["--weights", str(weights)]
+    words += [] if data_dir is None else ["--data-dir", str(data_dir)]
+    for key in changes:
+        words += ["--set", f"{key}={json.dumps(getattr(config, key))}"]
+    rerun = shlex.join([*words, "--out", str(out)])
     started = time.monotonic()
     with open_run(Path(out), experiment="audit", config=settings, device=str(where), rerun=rerun) as run:
         work = Work(config, tuple(subjects), data, data_dir, run.artifacts, where)

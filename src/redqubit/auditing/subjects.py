@@ -1,16 +1,18 @@
 """What an audit is given: a model by name, by import path or as a module, and data by name or path."""
 
+import copy
+import hashlib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from redqubit.data import (
     NAMES,
@@ -23,6 +25,7 @@ from redqubit.data import (
     stratified_subset,
 )
 from redqubit.errors import UsageError
+from redqubit.evasion import check_model
 from redqubit.models import MODELS
 
 TWINS = {  # the classical model that stands beside each of ours
@@ -39,7 +42,7 @@ class Subject:
     Attributes:
         name: What reports call it.
         source: A registered name, "package.module:function" whose function returns an `nn.Module`, called with
-            (input_shape, n_classes, generator=...) as far as it takes these; or a module, audited as it is.
+            (input_shape, n_classes, generator=...) as far as it takes these; or a module, of which a copy is audited.
         input_shape: Shape of one sample.
         n_classes: Number of classes.
         weights: A safetensors file to load into the model, which then is not trained.
@@ -59,12 +62,19 @@ class Subject:
     def make(self, seed: int) -> nn.Module:
         """Build the model for a seed, untrained unless `trained`."""
         if isinstance(self.source, nn.Module):
-            return self.source
+            return copy.deepcopy(self.source)
         build: Callable[..., object] = _imported(self.source) if ":" in self.source else MODELS[self.source]
         generator = torch.Generator().manual_seed(seed)
         given = {"input_shape": self.input_shape, "n_classes": self.n_classes, "generator": generator}
         accepted = inspect.signature(build).parameters
-        made = build(**{k: v for k, v in given.items() if k in accepted})
+        try:
+            made = build(**{k: v for k, v in given.items() if k in accepted})
+        except UsageError:
+            raise
+        except Exception as error:
+            raise UsageError(
+                f"Argument `model` must make an nn.Module, but {self.source} raised {_told(error)}"
+            ) from error
         if not isinstance(made, nn.Module):
             raise UsageError(
                 f"Argument `model` must make an nn.Module, but {self.source} returned {type(made).__name__}."
@@ -80,9 +90,11 @@ def find_model(
     """Return the model that a name, an import path or a module stands for.
 
     Raises:
-        UsageError: for an unknown name, an import that fails, a function that returns no module, or weights that
-            do not fit.
+        UsageError: for an unknown name, an import that fails, a function that returns no module, weights that do not
+            fit, or weights beside a module.
     """
+    if weights is not None and isinstance(model, nn.Module):
+        raise UsageError("Argument `weights` must be absent for a module, which has its own: load them into it first.")
     name = type(model).__name__ if isinstance(model, nn.Module) else model.rpartition(":")[2]
     subject = Subject(name, model, tuple(input_shape), n_classes, weights)
     subject.make(0)  # what is wrong with it is told before any work
@@ -94,14 +106,50 @@ def _imported(path: str) -> Callable[..., object]:
     sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
     try:
         found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"Argument `model` must be package.module:function, but {path} gives: {error}.") from error
+    except Exception as error:  # whatever the code of the module raises
+        raise UsageError(
+            f"Argument `model` must be package.module:function, but {path} gives {_told(error)}"
+        ) from error
     finally:
         sys.path.pop(0)
     if not callable(found):
         raise UsageError(f"Argument `model` must name a function that makes the model, but {path} is no function.")
     made: Callable[..., object] = found
     return made
+
+
+def _told(error: Exception) -> str:
+    """Return an error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def check_subject(subject: Subject, x: Tensor) -> None:
+    """Raise a `UsageError` when a model does not map these few inputs to one logit per class, with gradients."""
+    model = subject.make(0).to(x.device).eval()
+    try:
+        logits = model(x)
+    except UsageError:
+        raise
+    except Exception as error:
+        shape, why = subject.input_shape, _told(error)
+        raise UsageError(
+            f"Argument `model` must take inputs of shape {shape}, but {subject.name} raised {why}"
+        ) from error
+    check_model(model, x, subject.n_classes)
+    if logits.shape[1] != subject.n_classes:
+        raise UsageError(
+            f"Argument `model` must return a logit per class, but {subject.name} has {logits.shape[1]} and the data "
+            f"{subject.n_classes}: leave out the others, or use data with all classes."
+        )
+
+
+def fingerprint(tensors: Iterable[Tensor]) -> str:
+    """Return a short hash of the contents of tensors, by which a run knows its own data and weights again."""
+    digest = hashlib.sha256()
+    for t in tensors:
+        digest.update(f"{t.dtype} {tuple(t.shape)}".encode())
+        digest.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -130,7 +178,7 @@ def find_data(
     folder of pictures with train and test.
 
     Raises:
-        UsageError: when the data cannot be found or trained on.
+        UsageError: when the data cannot be found or trained on, or its two parts do not belong together.
     """
     if isinstance(data, tuple):
         train_set, test_set = data
@@ -140,11 +188,22 @@ def find_data(
         train_set, test_set = (load_image_folder(data, split=s) for s in ("train", "test"))
     else:
         train_set, test_set = _own_npz(Path(data))
-    check_trainable(train_set)
     if n_train is not None and n_train < len(train_set):
         train_set = first_stratified(train_set, n_train)
     if n_test is not None and n_test < len(test_set):
         test_set = first_stratified(test_set, n_test)
+    check_trainable(train_set)
+    shapes = tuple(train_set.x.shape[1:]), tuple(test_set.x.shape[1:])
+    if shapes[0] != shapes[1]:
+        raise UsageError(
+            f"Argument `data` must have samples of one shape, but those for training are {shapes[0]} and those for "
+            f"testing {shapes[1]}: prepare both alike."
+        )
+    if train_set.n_classes != test_set.n_classes:
+        raise UsageError(
+            f"Argument `data` must have the same classes in both parts, but has {train_set.n_classes} for training and "
+            f"{test_set.n_classes} for testing: set `n_classes` alike."
+        )
     return train_set, test_set
 
 
