@@ -1,5 +1,7 @@
 """What an experiment is: a config, its cells, and what its results mean."""
 
+import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,12 +71,15 @@ def reproduce(
     config = resolve(experiment.presets[preset], changes or {})
     folder = Path("runs", f"{name}-{preset}") if out is None else Path(out)
     where = find_device(device)
-    settings = "".join(f" --set {key}={value}" for key, value in (changes or {}).items())
-    rerun = f"redqubit reproduce {name} --preset {preset}{settings} --out {folder}"
-    with open_run(
-        folder, experiment=name, config={"preset": preset, **_plain(asdict(config))}, device=str(where), rerun=rerun
-    ) as run:
-        results = run_cells(experiment.cells(config, data_dir, where), run, workers=workers, progress=progress)
+    plain = _plain(asdict(config))
+    words = ["redqubit", "reproduce", name, "--preset", preset]
+    words += [] if data_dir is None else ["--data-dir", str(data_dir)]
+    for key in changes or {}:
+        words += ["--set", f"{key}={json.dumps(plain[key])}"]
+    rerun = shlex.join([*words, "--out", str(folder)])
+    cells = experiment.cells(config, data_dir, where)  # what is wrong with the config is told before any work
+    with open_run(folder, experiment=name, config={"preset": preset, **plain}, device=str(where), rerun=rerun) as run:
+        results = run_cells(cells, run, workers=workers, progress=progress)
         finish(run, experiment.summary(config, results))
     return folder
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from redqubit.data import Dataset, first_stratified, load_splits
+from redqubit.errors import UsageError
 from redqubit.evasion import FGSM, MIM, PGD, EvasionAttack, RandomNoise, Square
 from redqubit.experiments.robqunn.config import ENTANGLED, QUANTUM, RobQuNN
 from redqubit.metrics import accuracy, is_correct
@@ -26,8 +27,31 @@ TUTORIAL = (3.44830, 4.49367, 3.78727, 3.42360)  # angles of PennyLane's random 
 
 def cells(config: RobQuNN, data_dir: Path | None, device: torch.device) -> list[Cell]:
     """Return one cell per draw: all models of a draw are trained and attacked together, so that they pair up."""
-    load(config, data_dir)  # an absent data set is told before any work
+    check(config, load(config, data_dir)[0])
     return [Cell(f"draw-{draw:03d}", partial(run_draw, config, data_dir, draw, device)) for draw in range(config.draws)]
+
+
+def check(config: RobQuNN, data: Dataset) -> None:
+    """Raise a `UsageError` for what would break a draw, or the comparison of draws, after hours of work."""
+    if data.x.shape[1:2] != (1,) or data.x.ndim != 4:
+        shape = tuple(data.x.shape[1:])
+        raise UsageError(f"Argument `data` must have grey images, but those of {config.data} are {shape}: use mnist.")
+    if config.draws < 2:
+        raise UsageError(f"Argument `draws` must be 2 or more, but is {config.draws}: comparisons pair over draws.")
+    for name in ("epochs", "batch_size", "trained_batch_size", "lr", "n_iterative", "n_square"):
+        if not getattr(config, name) > 0:
+            raise UsageError(f"Argument `{name}` must be above 0, but is {getattr(config, name)}.")
+    for name in ("eps", "iterative_eps"):
+        grid = getattr(config, name)
+        if not grid or min(grid) <= 0 or len(set(grid)) < len(grid):
+            raise UsageError(f"Argument `{name}` must hold different radii above 0, but is {list(grid)}.")
+    if config.probe_eps not in config.eps:
+        raise UsageError(
+            f"Argument `probe_eps` must be one of `eps` {list(config.eps)}, but is {config.probe_eps}: add it there."
+        )
+    attacks(config)
+    for eps in config.eps:
+        FGSM(eps)  # refuses NaN and infinity
 
 
 @lru_cache(maxsize=1)
