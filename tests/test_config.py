@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from redqubit.auditing import Audit
+from redqubit import Audit
 from redqubit.config import assignments, read, resolve
 from redqubit.errors import UsageError
 
