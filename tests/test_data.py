@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits, load_iris
 
-from redqubit.data import formats, sets as data
-from redqubit.data import Dataset, first_stratified, load, load_npz, load_splits, stratified_subset
-from redqubit.errors import UsageError
+from redqubit.data import Dataset, first_stratified, formats, load, load_npz, load_splits, stratified_subset
+from redqubit.data import sets as data
 from redqubit.data.originals import ORIGINALS
+from redqubit.errors import UsageError
 
 RNG = np.random.default_rng(7)
 

@@ -12,9 +12,9 @@ import pytest
 
 from redqubit.data import load
 from redqubit.data.downloads import Remote, fetch
-from redqubit.errors import UsageError
 from redqubit.data.layouts import IdxLayout
 from redqubit.data.originals import ORIGINALS, Original
+from redqubit.errors import UsageError
 
 RNG = np.random.default_rng(7)
 

@@ -292,9 +292,7 @@ def test_float32_is_kept_and_accurate() -> None:
 
 def test_frozen_weights_that_are_loaded_take_effect() -> None:
     circuit = CIRCUITS["robqunn-none-as_written"]
-    layers = [
-        QuantumLayer(circuit, trainable=False, generator=torch.Generator().manual_seed(i)) for i in range(2)
-    ]
+    layers = [QuantumLayer(circuit, trainable=False, generator=torch.Generator().manual_seed(i)) for i in range(2)]
     x = torch.rand(3, 4, generator=torch.Generator().manual_seed(1))
     first, second = (layer(x) for layer in layers)
     assert not torch.allclose(first, second)

@@ -14,8 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from redqubit.data import formats
-from redqubit.data import load, load_image_folder
+from redqubit.data import formats, load, load_image_folder
 from redqubit.errors import UsageError
 
 RNG = np.random.default_rng(7)
