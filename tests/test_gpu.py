@@ -34,7 +34,7 @@ def test_outputs_and_gradients_equal_the_cpu(name: str, dtype: torch.dtype) -> N
         assert torch.allclose(a, b, atol=1e-4 if dtype == torch.float32 else 1e-11)
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", list(ATTACKS))
 def test_attacks_equal_the_cpu(name: str) -> None:
     x = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     y = torch.arange(16) % 10

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import time
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -106,7 +105,6 @@ def audit(
     for key in changes:
         words += ["--set", f"{key}={json.dumps(getattr(config, key))}"]
     rerun = shlex.join([*words, "--out", str(out)])
-    started = time.monotonic()
     with open_run(Path(out), experiment="audit", config=settings, device=str(where), rerun=rerun) as run:
         work = Work(config, tuple(subjects), data, data_dir, run.artifacts, where)
         results = run_cells(work.cells(), run, workers=workers, progress=progress)
@@ -127,7 +125,6 @@ def audit(
             run.artifacts,
         )
         cost: dict[str, float | int | str] = {
-            "this session": f"{time.monotonic() - started:.0f} s",
             "circuit evaluations": f"{sum(int(r.value) for r in results if r.metric == 'circuit_evaluations'):,}",
         }
         save_summary(run.path / "summary.json", summarise(table, cost=cost, rerun=rerun))
