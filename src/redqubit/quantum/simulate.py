@@ -187,7 +187,9 @@ class _Run:
         if m.ndim == 3:
             psi, m = psi.reshape(-1, before, dim, after), m[:, None]
             return torch.matmul(m, psi).reshape(batch, -1)
-        return torch.matmul(m, psi.reshape(-1, dim, after)).reshape(batch, -1)
+        psi = psi.reshape(-1, dim, after)
+        # not matmul: it would copy the state to make one product of it, and again on the way back
+        return torch.bmm(m.expand(len(psi), dim, dim), psi).reshape(batch, -1)
 
 
 def _apply_dense(psi: Tensor, op: Dense, n: int) -> Tensor:
@@ -230,16 +232,15 @@ def _kron(a: Tensor, b: Tensor) -> Tensor:
 
 
 def product_state(vectors: Tensor) -> Tensor:
-    """Return the states (B, 2^n) of one-qubit vectors (B, n, 2)."""
-    parts, odd = vectors, None
-    while parts.shape[1] > 1:
-        if parts.shape[1] % 2:
-            last = parts[:, -1]
-            odd = last if odd is None else (last[:, :, None] * odd[:, None, :]).flatten(1)
-            parts = parts[:, :-1]
-        parts = (parts[:, 0::2, :, None] * parts[:, 1::2, None, :]).flatten(2)
-    whole = parts[:, 0]
-    return whole if odd is None else (whole[:, :, None] * odd[:, None, :]).flatten(1)
+    """Return the states (B, 2^n) of one-qubit vectors (B, n, 2), by halves."""
+    b, n = vectors.shape[:2]
+    if n == 1:
+        return vectors[:, 0]
+    if n % 2:
+        left, right = product_state(vectors[:, : n // 2]), product_state(vectors[:, n // 2 :])
+    else:  # both halves at once
+        left, right = product_state(vectors.reshape(2 * b, n // 2, 2)).reshape(b, 2, -1).unbind(1)
+    return (left[:, :, None] * right[:, None, :]).flatten(1)
 
 
 def amplitudes(x: Tensor, dim: int) -> Tensor:
