@@ -33,7 +33,7 @@ check: $(MADE)-dev ## Format, lint, types and a few tests, in seconds.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m tiny
 
 bench: $(MADE)-bench ## Measure the engine against others, and write the table of README.md.
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/speed.py --markdown README.md
 
 clean: ## Remove the environment, caches and runs.
 	rm -rf $(VENV) runs build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
