@@ -42,7 +42,14 @@ MAY_IMPORT = {
     "auditing": GROUND | MEASURES | {"config", "device", "evasion", "models", "report", "result", "runner", "sanity"},
     "cli": set(PARTS),
 }
-STANDARD_LIBRARY_ONLY = ("errors.py", "version.py", "registry.py", "result.py", "quantum/circuit.py")
+STANDARD_LIBRARY_ONLY = (
+    "errors.py",
+    "version.py",
+    "registry.py",
+    "result.py",
+    "quantum/circuit.py",
+    "quantum/channels.py",
+)
 OPTIONAL = {"pennylane", "qiskit", "foolbox", "jax", "tensorcircuit", "ray", "art", "torchattacks", "pytest"}
 DISTRIBUTIONS = {"yaml": "pyyaml", "PIL": "pillow", "sklearn": "scikit-learn", "markupsafe": "jinja2"}
 

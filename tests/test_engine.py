@@ -15,6 +15,7 @@ from redqubit.models.layer import QuantumLayer
 from redqubit.quantum import Circuit, Gate, Input, Weight, ansatzes, encodings, expectation_z, state
 from redqubit.quantum.bloch import build_bloch
 from redqubit.quantum.circuit import SIGNATURES, Amplitude
+from redqubit.quantum.fuse import pure_gates
 from redqubit.quantum.gates import DIAGONALS, FIXED, GENERATORS, PERMUTATIONS, matrix
 
 PENNYLANE = {
@@ -33,7 +34,7 @@ def pennylane_z(circuit: Circuit, x: Tensor, weights: Tensor) -> Tensor:
         if circuit.initial is not None:
             features = row[: circuit.initial.n_features]
             qml.AmplitudeEmbedding(features, wires=range(circuit.n_qubits), pad_with=0.0, normalize=True)
-        for gate in circuit.gates:
+        for gate in pure_gates(circuit):
             angles = [
                 a.scale * (row if isinstance(a, Input) else weights)[a.index] + a.offset
                 if isinstance(a, Input | Weight)
@@ -147,7 +148,7 @@ def dense(circuit: Circuit, x: Tensor, w: Tensor) -> Tensor:
     n = circuit.n_qubits
     psi = torch.zeros(2**n, dtype=torch.complex128)
     psi[0] = 1
-    for gate in circuit.gates:
+    for gate in pure_gates(circuit):
         angles = [
             a.scale * (x if isinstance(a, Input) else w)[a.index] + a.offset if isinstance(a, Input | Weight) else a
             for a in gate.angles

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from redqubit.quantum.circuit import Angle, Circuit, Gate, Input, Weight
-from redqubit.quantum.fuse import Angles, Plan, affine, build, one_qubit, reads_input, reads_weight
+from redqubit.quantum.fuse import Angles, Plan, affine, build, one_qubit, pure_gates, reads_input, reads_weight
 from redqubit.quantum.gates import IDENTITY, X, Y, Z, native
 from redqubit.quantum.measure import signs
 from redqubit.quantum.simulate import unitary_rows
@@ -47,12 +47,12 @@ class BlochPlan:
 def build_bloch(circuit: Circuit, wires: Sequence[int] | None = None) -> BlochPlan | None:
     """Return the plan for <Z> on `wires`, or None when the circuit is not of the form above."""
     n = circuit.n_qubits
-    if n > MAX_QUBITS or circuit.initial is not None or circuit.n_inputs == 0:
+    if n > MAX_QUBITS or circuit.initial is not None or circuit.n_inputs == 0 or circuit.channels:
         return None
     heads: list[list[Gate]] = [[] for _ in range(n)]
     closed = [False] * n
     rest: list[Gate] = []
-    for gate in (g for composite in circuit.gates for g in native(composite)):
+    for gate in (g for composite in pure_gates(circuit) for g in native(composite)):
         wire = gate.wires[0]
         if len(gate.wires) == 1 and not closed[wire] and not reads_weight([gate]):
             heads[wire].append(gate)

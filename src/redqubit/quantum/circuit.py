@@ -6,11 +6,12 @@ or an affine function of one of these. Wire 0 is the most significant bit of a b
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from redqubit.errors import UsageError
+from redqubit.quantum.channels import Channel, Matrix
 from redqubit.registry import unknown
 
 # name -> (number of wires, number of angles); "Unitary" takes any number of wires and a matrix
@@ -40,7 +41,6 @@ SIGNATURES: Mapping[str, tuple[int, int]] = {
     "Toffoli": (3, 0),
 }
 
-Matrix = tuple[tuple[complex, ...], ...]
 P = TypeVar("P", bound="_Parameter")
 
 
@@ -161,6 +161,9 @@ class Amplitude:
 class Circuit:
     """A parametrised circuit on `n_qubits` wires, starting in |0...0> or in an amplitude-encoded state.
 
+    `gates` holds gates and noise channels in the order of time. `readout` holds for each wire the probabilities to
+    read 1 when it is 0, and 0 when it is 1; empty where read-out is perfect.
+
     `a + b` runs a then b and renumbers b's weights to follow a's; inputs keep their numbers, so
     `(encoding + layer) * 3` uploads the same data three times with fresh weights.
 
@@ -173,12 +176,13 @@ class Circuit:
         1: ────────X─RZ(w0)─
 
     Raises:
-        UsageError: when a wire is not among the `n_qubits`.
+        UsageError: when a wire is not among the `n_qubits`, or `readout` has no two probabilities for each of them.
     """
 
     n_qubits: int
-    gates: tuple[Gate, ...] = ()
+    gates: tuple[Gate | Channel, ...] = ()
     initial: Amplitude | None = None
+    readout: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.n_qubits < 1:
@@ -191,9 +195,30 @@ class Circuit:
                 f"Argument `n_features` must be 1 to {2**self.n_qubits} for {self.n_qubits} qubits, "
                 f"but is {self.initial.n_features}."
             )
+        if self.readout and (
+            len(self.readout) != self.n_qubits or not all(0 <= p <= 1 for pair in self.readout for p in pair)
+        ):
+            raise UsageError(
+                f"Argument `readout` must have two probabilities for each of {self.n_qubits} wires, but is {self.readout}."
+            )
+
+    @property
+    def angles(self) -> tuple[Angle, ...]:
+        """The angles of all gates, in order."""
+        return tuple(a for g in self.gates if isinstance(g, Gate) for a in g.angles)
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """The noise channels, in order."""
+        return tuple(g for g in self.gates if isinstance(g, Channel))
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether it has noise channels or read-out errors."""
+        return bool(self.readout or self.channels)
 
     def _highest(self, kind: type[_Parameter]) -> int:
-        return max((a.index for g in self.gates for a in g.angles if isinstance(a, kind)), default=-1)
+        return max((a.index for a in self.angles if isinstance(a, kind)), default=-1)
 
     @property
     def n_inputs(self) -> int:
@@ -207,9 +232,11 @@ class Circuit:
 
     @property
     def depth(self) -> int:
-        """Longest chain of gates that share wires; a `Rot` counts as one."""
+        """Longest chain of gates that share wires; a `Rot` counts as one, noise does not count."""
         level = [0] * self.n_qubits
         for gate in self.gates:
+            if isinstance(gate, Channel):
+                continue
             reached = 1 + max(level[w] for w in gate.wires)
             for w in gate.wires:
                 level[w] = reached
@@ -217,7 +244,7 @@ class Circuit:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of gates by name."""
+        """Number of gates and channels by name."""
         return dict(Counter(g.name for g in self.gates))
 
     def __add__(self, other: "Circuit") -> "Circuit":
@@ -227,15 +254,13 @@ class Circuit:
             )
         if other.initial is not None and self.gates:
             raise UsageError("An amplitude encoding must come first, but gates stand before it.")
+        if self.readout and other.readout and self.readout != other.readout:
+            raise UsageError("Added circuits must have the same `readout`, or one of them none.")
         shift = self.n_weights
-        moved = tuple(
-            replace(
-                g,
-                angles=tuple(replace(a, index=a.index + shift) if isinstance(a, Weight) else a for a in g.angles),
-            )
-            for g in other.gates
+        moved = other.with_angles(lambda a: replace(a, index=a.index + shift) if isinstance(a, Weight) else a)
+        return Circuit(
+            self.n_qubits, self.gates + moved.gates, self.initial or other.initial, self.readout or other.readout
         )
-        return Circuit(self.n_qubits, self.gates + moved, self.initial or other.initial)
 
     def __mul__(self, times: int) -> "Circuit":
         if times < 0:
@@ -255,13 +280,24 @@ class Circuit:
         def fixed(a: Angle) -> Angle:
             return a.scale * float(weights[a.index]) + a.offset if isinstance(a, Weight) else a
 
-        return replace(self, gates=tuple(replace(g, angles=tuple(fixed(a) for a in g.angles)) for g in self.gates))
+        return self.with_angles(fixed)
+
+    def with_angles(self, change: Callable[[Angle], Angle]) -> "Circuit":
+        """Return the circuit with `change` applied to every angle, in the order of `angles`."""
+        gates = (
+            replace(g, angles=tuple(map(change, g.angles))) if isinstance(g, Gate) and g.angles else g
+            for g in self.gates
+        )
+        return replace(self, gates=tuple(gates))
 
     def inverse(self) -> "Circuit":
         """Return the circuit that undoes this one, up to a global phase; the initial state must be |0...0>."""
         if self.initial is not None:
             raise UsageError("An amplitude encoding has no inverse circuit.")
-        return replace(self, gates=tuple(h for g in reversed(self.gates) for h in g.inverse()))
+        gates = tuple(g for g in self.gates if isinstance(g, Gate))
+        if self.is_noisy:
+            raise UsageError("A noisy circuit has no inverse circuit.")
+        return replace(self, gates=tuple(h for g in reversed(gates) for h in g.inverse()))
 
     def __str__(self) -> str:
         """Return a drawing: one line per wire, time to the right."""
@@ -279,8 +315,11 @@ class Circuit:
         return "\n".join(line.ljust(end, "─") for line in lines)
 
 
-def _label(gate: Gate, position: int) -> str:
+def _label(gate: Gate | Channel, position: int) -> str:
     """Return what the drawing shows of `gate` on its wire number `position`."""
+    if isinstance(gate, Channel):
+        short = "".join(c for c in gate.name if c.isupper()) if gate.name not in ("Kraus", "Pauli") else gate.name
+        return f"[{','.join([short, *map(_number, gate.parameters[:4])])}]"
     controls = {"CX": 1, "CY": 1, "CZ": 1, "CP": 1, "CRX": 1, "CRY": 1, "CRZ": 1, "Toffoli": 2}.get(gate.name, 0)
     if position < controls:
         return "●"

@@ -31,9 +31,8 @@ def random_states(circuit: Circuit, n: int, *, generator: torch.Generator) -> Te
             return Input(a.index + offset, a.scale, a.offset)
         return Input(a.index) if isinstance(a, Input) else a
 
-    gates = tuple(replace(g, angles=tuple(map(as_input, g.angles))) for g in circuit.gates)
     x = torch.rand(n, n_parameters, generator=generator, dtype=torch.float64) * (2 * torch.pi)
-    psi = state(replace(circuit, gates=gates), x)
+    psi = state(circuit.with_angles(as_input), x)
     return psi.to(torch.complex128).expand(n, -1)
 
 

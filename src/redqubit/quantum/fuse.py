@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from redqubit.errors import UsageError
 from redqubit.quantum.circuit import Amplitude, Angle, Circuit, Gate, Input, Weight
 from redqubit.quantum.gates import DIAGONALS, FIXED, GENERATORS, IDENTITY, PERMUTATIONS, REAL, Z, native
 
@@ -139,7 +140,7 @@ def cast(tree: T, dtype: torch.dtype, device: torch.device) -> T:
 def build(circuit: Circuit) -> Plan:
     """Return the plan of a circuit, its tensors in float64."""
     fuser = _Fuser(circuit.n_qubits)
-    for gate in circuit.gates:
+    for gate in pure_gates(circuit):
         for g in native(gate):
             fuser.add(g)
     fuser.flush()
@@ -155,6 +156,16 @@ def build(circuit: Circuit) -> Plan:
         tuple(ops[1:] if product else ops),
         {key: slots(chains) for key, chains in fuser.chains.items()},
     )
+
+
+def pure_gates(circuit: Circuit) -> tuple[Gate, ...]:
+    """Return the gates of a circuit without noise channels; a state vector cannot hold what a channel makes."""
+    if circuit.channels:
+        raise UsageError(
+            f"Argument `circuit` must have no noise channels for a pure state, but has {len(circuit.channels)}: "
+            "use QuantumLayer."
+        )
+    return tuple(g for g in circuit.gates if isinstance(g, Gate))
 
 
 def reads_input(gates: Iterable[Gate]) -> bool:
