@@ -92,8 +92,8 @@ class Channel:
             t1, t2, duration, excited = self.parameters
             if not (0 < t2 <= 2 * t1 and 0 <= duration < math.inf):
                 raise UsageError(
-                    f"Channel ThermalRelaxation must have 0 < t2 <= 2 t1 and a duration of 0 or more, but has t1 = {t1}, "
-                    f"t2 = {t2}, duration = {duration}."
+                    f"Channel ThermalRelaxation must have 0 < t2 <= 2 t1 and a duration of 0 or more, but has t1 {t1}, "
+                    f"t2 {t2}, duration {duration}."
                 )
             self._check_fractions((excited,))
         else:
@@ -140,7 +140,7 @@ class Channel:
         return tuple(m for m in found if any(v != 0 for row in m for v in row))
 
     def _word_probabilities(self) -> tuple[float, ...]:
-        n = 4 ** len(self.wires) - 1
+        n: int = 4 ** len(self.wires) - 1
         if self.name == "Pauli":
             return self.parameters
         p = self.parameters[0]

@@ -199,7 +199,8 @@ class Circuit:
             len(self.readout) != self.n_qubits or not all(0 <= p <= 1 for pair in self.readout for p in pair)
         ):
             raise UsageError(
-                f"Argument `readout` must have two probabilities for each of {self.n_qubits} wires, but is {self.readout}."
+                f"Argument `readout` must be two probabilities for each of {self.n_qubits} wires, "
+                f"but is {self.readout}."
             )
 
     @property

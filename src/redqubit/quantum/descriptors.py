@@ -1,6 +1,6 @@
 """How much of the state space a circuit reaches, and how entangled what it reaches is."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
