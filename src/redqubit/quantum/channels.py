@@ -55,7 +55,7 @@ class Channel:
     Example:
         >>> damping = Channel("AmplitudeDamping", (0,), (0.36,))
         >>> [[round(abs(v), 3) for v in row] for row in damping.operators[0]]
-        [[1, 0.0], [0.0, 0.8]]
+        [[1.0, 0.0], [0.0, 0.8]]
     """
 
     name: str
