@@ -2,33 +2,50 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
 
 from redqubit.errors import UsageError
-from redqubit.quantum.bloch import BlochPlan, build_bloch, contract, features, observable
 from redqubit.quantum.circuit import Circuit
-from redqubit.quantum.fuse import Plan, build, cast
-from redqubit.quantum.measure import expectation_z
-from redqubit.quantum.simulate import check, run
+from redqubit.quantum.engine import Choice, Engine, check_method, choose
+from redqubit.quantum.fuse import cast
+from redqubit.quantum.gradients import SPSA, at_value, check_shots, parameter_shift, sample, spsa, unroll
+from redqubit.quantum.interop import Imported
+from redqubit.quantum.measure import Observable, Probabilities, bases, z_of
+from redqubit.quantum.noise import NoiseModel, with_noise
+from redqubit.quantum.simulate import check
+from redqubit.registry import unknown
+
+Gradient = Literal["exact", "adjoint", "parameter-shift", "spsa"]
 
 
 class QuantumLayer(nn.Module):
-    """Expectation values <Z> of a circuit: (B, n_inputs) -> (B, len(wires)).
+    """Expectation values of a circuit: (B, n_inputs) -> (B, n_outputs).
 
-    Gradients reach weights and inputs, to any order. Small circuits whose inputs come first are evaluated in
-    the Heisenberg picture (`redqubit.quantum.bloch`), others as state vectors; both are exact.
+    Gradients reach weights and inputs in every mode. Exact ones are differentiable to any order.
 
     Args:
         circuit: The circuit; inputs are features as they come, in radians where the circuit does not scale them.
-        wires: The wires read out, all by default.
+        wires: The wires whose <Z> is read, all by default.
+        observables: What is read instead: Pauli sums such as {"ZZI": 0.5, "XII": 1.0}, or `Probabilities(wires)`.
+        noise: Channels and read-out errors to add; a circuit may also bring its own.
+        shots: Samples that each output is the mean of; exact expectation values when None.
+        gradient: "exact"; "adjoint", the same with memory that does not grow with depth; "parameter-shift", from
+            shifted runs, as hardware can; "spsa", or `SPSA(step, directions)`, from runs along random directions. The
+            latter two take their runs with shots and noise as the forward pass does; with the former two the value is
+            sampled and its gradient is that of the expectation value.
+        method: How to simulate, see `redqubit.quantum.engine`; "auto" chooses.
+        products: Features that are multiplied to make the circuit's last inputs, as in ZZ feature maps.
+        n_trajectories: Runs per sample where noise is simulated by trajectories.
         weights: Initial weights (n_weights,), in radians; uniform in [0, 2 pi) when absent.
         trainable: Whether weights are an `nn.Parameter` with gradient; frozen weights stay in the state dict.
-        generator: Source of the initial weights, needed when the circuit has weights and none are given.
+        generator: Source of the initial weights, shots, trajectories and directions; needed where there are any.
 
     Raises:
-        UsageError: for a wire outside the circuit or weights of the wrong shape.
+        UsageError: for a wire outside the circuit, weights of the wrong shape, or arguments that exclude each other.
 
     Example:
         >>> from redqubit.quantum import Circuit, Gate, Input
@@ -42,15 +59,27 @@ class QuantumLayer(nn.Module):
         circuit: Circuit,
         *,
         wires: Sequence[int] | None = None,
+        observables: Sequence[Observable] | Probabilities | None = None,
+        noise: NoiseModel | None = None,
+        shots: int | None = None,
+        gradient: Gradient | SPSA = "exact",
+        method: str = "auto",
+        products: Sequence[Sequence[int]] = (),
+        n_trajectories: int = 100,
         weights: Tensor | None = None,
         trainable: bool = True,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.circuit = circuit
-        self.wires = tuple(range(circuit.n_qubits)) if wires is None else tuple(wires)
-        if not self.wires or not set(self.wires) <= set(range(circuit.n_qubits)):
-            raise UsageError(f"Argument `wires` must be among 0 to {circuit.n_qubits - 1}, but is {self.wires}.")
+        if wires is not None and observables is not None:
+            raise UsageError("Argument `wires` must be absent when `observables` are given: they say what is read.")
+        n = circuit.n_qubits
+        outputs = z_of(n, range(n) if wires is None else wires) if observables is None else observables
+        self.circuit = circuit if noise is None else with_noise(circuit, noise)
+        self.outputs = outputs if isinstance(outputs, Probabilities) else tuple(outputs)
+        self.shots, self.gradient, self.method, self.n_trajectories = shots, gradient, method, n_trajectories
+        self.products = tuple(map(tuple, products))
+        self._check_options()
         if weights is None:
             if circuit.n_weights and generator is None:
                 raise UsageError("Argument `generator` must be given when `weights` are not: they are drawn from it.")
@@ -60,46 +89,141 @@ class QuantumLayer(nn.Module):
                 f"Argument `weights` must have shape ({circuit.n_weights},), but has {tuple(weights.shape)}."
             )
         self.weights = nn.Parameter(weights.detach().clone(), requires_grad=trainable)
-        self._plan: Plan | BlochPlan = build_bloch(circuit, self.wires) or build(circuit)
-        self._ready: tuple[object, Plan | BlochPlan] | None = None  # the plan in the precision last used
-        self._folded: tuple[Tensor, Tensor] | None = None  # frozen weights and their observable
+        self.generator = generator
+        if generator is None and (self.is_random or isinstance(gradient, SPSA) or gradient == "spsa"):
+            raise UsageError("Argument `generator` must be given for shots, trajectories and spsa: they draw from it.")
+        self._bases = bases(n, outputs, self.circuit.readout)
+        self._angles = unroll(self.circuit)[1] if self._by_runs else None
+        self._engines: dict[str, list[Engine]] = {}  # by type of device; one for each basis
+
+    @classmethod
+    def of(cls, imported: Imported, **options: Any) -> Self:
+        """Return the layer of a circuit from PennyLane, Qiskit or OpenQASM; `options` are those of the layer.
+
+        Weights start at the values that they had there.
+        """
+        weights = torch.tensor(imported.weights) if len(imported.weights) == imported.circuit.n_weights else None
+        found: dict[str, Any] = {
+            "observables": imported.observables, "products": imported.products, "shots": imported.shots,
+            "weights": weights,
+        }  # fmt: skip
+        return cls(imported.circuit, **(found | options))
 
     @property
     def n_inputs(self) -> int:
         """Number of features that a sample must have."""
-        return self.circuit.n_inputs
+        return self.circuit.n_inputs - len(self.products)
 
     @property
     def n_outputs(self) -> int:
-        """Number of expectation values."""
-        return len(self.wires)
+        """Number of expectation values or probabilities."""
+        return 2 ** len(self.outputs.wires) if isinstance(self.outputs, Probabilities) else len(self.outputs)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether two passes over the same sample may differ."""
+        return self.shots is not None or self.choice().method == "trajectories"
+
+    @property
+    def _by_runs(self) -> bool:
+        return isinstance(self.gradient, SPSA) or self.gradient in ("parameter-shift", "spsa")
+
+    def _check_options(self) -> None:
+        if not isinstance(self.gradient, SPSA) and self.gradient not in get_args(Gradient):
+            raise unknown("value of `gradient`", self.gradient, get_args(Gradient))
+        if self.gradient == "adjoint" and self.circuit.channels:
+            raise UsageError(
+                "Argument `gradient` must not be adjoint for a circuit with noise channels, which cannot be undone: "
+                "use exact, parameter-shift or spsa."
+            )
+        if self.shots is not None:
+            check_shots(self.shots)
+        check_method(self.method, unroll(self.circuit)[0] if self._by_runs else self.circuit)
+        known = self.circuit.n_inputs - len(self.products)
+        if any(not product or not set(product) <= set(range(known)) for product in self.products):
+            raise UsageError(f"Argument `products` must name features 0 to {known - 1}, but is {self.products}.")
+
+    def choice(self, device: torch.device | str = "cpu") -> Choice:
+        """Return how the circuit is simulated on a device, and why."""
+        if self.method != "auto":
+            return Choice(self.method, "asked for")
+        if self.gradient == "adjoint":
+            return Choice("native" if torch.device(device).type == "cpu" else "adjoint", "the gradient asked for")
+        return choose(unroll(self.circuit)[0] if self._by_runs else self.circuit, device)
 
     def extra_repr(self) -> str:
-        return f"{self.circuit.n_qubits} qubits, {self.n_inputs} inputs, {self.circuit.n_weights} weights"
+        c = self.circuit
+        parts = [f"{c.n_qubits} qubits, {self.n_inputs} inputs, {c.n_weights} weights"]
+        parts += [f"{len(c.channels)} channels"] if c.channels else []
+        parts += [f"{self.shots} shots"] if self.shots else []
+        parts += [f"gradient {self.gradient}"] if self.gradient != "exact" else []
+        return ", ".join(parts)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return <Z> (B, n_outputs) of features (B, n_inputs)."""
-        check(self.circuit, x, self.weights)
-        plan = self._cast(x)
+        """Return the outputs (B, n_outputs) of features (B, n_inputs)."""
+        x = self._features(x)
         weights = self.weights.to(x)
-        if isinstance(plan, BlochPlan):
-            return contract(self._observable(plan, weights), features(plan, x))
-        return expectation_z(run(plan, x, weights), self.wires)
+        engines = self._ready(x.device)
+        return torch.stack([self._read(engine, x, weights) for engine in engines]).sum(0)
 
-    def _cast(self, x: Tensor) -> Plan | BlochPlan:
-        key = (x.dtype, x.device)
-        if self._ready is None or self._ready[0] != key:
-            self._ready = (key, cast(self._plan, x.dtype, x.device))
-        return self._ready[1]
+    def estimate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return expectation values without shots and their standard errors (B, n_outputs).
 
-    def _observable(self, plan: BlochPlan, weights: Tensor) -> Tensor:
-        if self.weights.requires_grad:
-            return observable(plan, weights)
-        # by value: frozen weights may still be loaded, or be thawed and trained, and a fused optimizer step leaves
-        # their version counter as it was
-        if self._folded is not None:
-            old, folded = self._folded
-            if (old.dtype, old.device) == (weights.dtype, weights.device) and torch.equal(old, weights):
-                return folded
-        self._folded = (weights.detach().clone(), observable(plan, weights))
-        return self._folded[1]
+        The errors are 0 unless the circuit is simulated by trajectories.
+        """
+        x = self._features(x)
+        rows, weights = x, self.weights.to(x)
+        if self._angles is not None:
+            rows, weights = cast(self._angles, x.dtype, x.device).of(x, weights), x.new_zeros(0)
+        values, errors = zip(*(engine.estimate(rows, weights) for engine in self._ready(x.device)), strict=True)
+        return torch.stack(values).sum(0), torch.stack(errors).square().sum(0).sqrt()
+
+    def _features(self, x: Tensor) -> Tensor:
+        """Return checked features, with their products behind them."""
+        if x.ndim == 2 and x.shape[1] == self.n_inputs and self.products:
+            x = torch.cat([x, *(x[:, list(p)].prod(1, keepdim=True) for p in self.products)], 1)
+        check(self.circuit, x, self.weights)
+        return x
+
+    def _read(self, engine: Engine, x: Tensor, weights: Tensor) -> Tensor:
+        """Return what one basis adds to the outputs."""
+        if self._angles is None:
+            if self.shots is None:
+                return engine.values(x, weights)
+            p, table = engine.probabilities(x, weights), engine.table.to(x)
+            return at_value(p @ table, sample(p, table, self.shots, generator=self._random))
+
+        def run(angles: Tensor) -> Tensor:
+            nothing = angles.new_zeros(0)
+            if self.shots is None:
+                return engine.values(angles, nothing)
+            p = engine.probabilities(angles, nothing)
+            return sample(p, engine.table.to(p), self.shots, generator=self._random)
+
+        angles = cast(self._angles, x.dtype, x.device)
+        if self.gradient == "parameter-shift":
+            return parameter_shift(run, angles, x, weights)
+        mode = self.gradient if isinstance(self.gradient, SPSA) else SPSA()
+        return spsa(run, angles, x, weights, mode=mode, generator=self._random)
+
+    @property
+    def _random(self) -> torch.Generator:
+        assert self.generator is not None  # held by the constructor
+        return self.generator
+
+    def _ready(self, device: torch.device) -> list[Engine]:
+        """Return an engine for each basis, made when first used on this type of device."""
+        if device.type not in self._engines:
+            method = self.choice(device).method
+            options = {"n_trajectories": self.n_trajectories, "generator": self.generator}
+            self._engines[device.type] = [
+                Engine(
+                    unroll(turned)[0] if self._by_runs else turned,
+                    basis.table,
+                    method,
+                    **(options if method == "trajectories" else {}),
+                )
+                for basis in self._bases
+                for turned in [replace(self.circuit, gates=self.circuit.gates + basis.gates)]
+            ]
+        return self._engines[device.type]

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from redqubit.quantum import fuse
 from redqubit.quantum.circuit import Angle, Circuit, Gate, Input, Weight
-from redqubit.quantum.fuse import Angles, Plan, affine, build, one_qubit, pure_gates, reads_input, reads_weight
+from redqubit.quantum.fuse import Angles, Plan, affine, one_qubit, pure_gates, reads_input, reads_weight
 from redqubit.quantum.gates import IDENTITY, X, Y, Z, native
 from redqubit.quantum.measure import signs
 from redqubit.quantum.simulate import unitary_rows
@@ -84,7 +85,7 @@ def build_bloch(circuit: Circuit, wires: Sequence[int] | None = None) -> BlochPl
         first.reshape(n, 9),
         basis.transpose(1, 2).flatten(1),
         signs(n, wires),
-        replace(build(Circuit(n, tuple(rest))), n_weights=circuit.n_weights),
+        replace(fuse.build(Circuit(n, tuple(rest))), n_weights=circuit.n_weights),
     )
 
 
@@ -157,3 +158,19 @@ def _outer(f: Tensor) -> Tensor:
     for g in f[1:]:
         out = (out[:, None] * g[None]).flatten(0, 1)
     return out
+
+
+def build(circuit: Circuit) -> BlochPlan | None:
+    """Return the plan, or None."""
+    return build_bloch(circuit)
+
+
+def fold(plan: BlochPlan, weights: Tensor, table: Tensor) -> Tensor:
+    """Return T for the outputs of a table."""
+    return observable(replace(plan, signs=table), weights)
+
+
+def expectations(plan: BlochPlan, x: Tensor, weights: Tensor, table: Tensor | None) -> Tensor:
+    """Return the outputs."""
+    values = torch.eye(2**plan.n_qubits).to(x) if table is None else table
+    return contract(fold(plan, weights, values), features(plan, x))

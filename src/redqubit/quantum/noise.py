@@ -120,6 +120,11 @@ class NoiseModel:
     rules: tuple[Rule | Crosstalk | OverRotation, ...] = ()
     readout: tuple[tuple[float, float], ...] = ()
 
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """The channels of all rules, on the wires that the rules give them."""
+        return tuple(c for r in self.rules if isinstance(r, Rule) for c in r.after if isinstance(c, Channel))
+
     @classmethod
     def uniform(cls, *channels: Channel, readout: tuple[float, float] | None = None) -> "NoiseModel":
         """Return the model that puts one-wire channels, given on wire 0, on every wire of every gate."""

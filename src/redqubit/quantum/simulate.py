@@ -1,6 +1,6 @@
 """Run a plan: exact state vectors, batched, differentiable to any order in inputs and weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -9,7 +9,9 @@ from torch import Tensor
 from redqubit.errors import UsageError
 from redqubit.quantum.circuit import Circuit
 from redqubit.quantum.fuse import Dense, Layer, Op, Permutation, Phase, Plan, build, cast
+from redqubit.quantum.measure import probabilities
 
+Key = tuple[bool, bool]  # (from inputs, real) of a table of one-qubit matrices
 COLLAPSE = 6  # up to so many qubits, parts without inputs become one matrix, computed once per call
 
 
@@ -29,10 +31,11 @@ class _Permute(torch.autograd.Function):
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         source, inverse = ctx.saved_tensors  # type: ignore[attr-defined]
-        return _permute(grads[0], inverse, source), None, None
+        return permute(grads[0], inverse, source), None, None
 
 
-def _permute(state: Tensor, source: Tensor, inverse: Tensor) -> Tensor:
+def permute(state: Tensor, source: Tensor, inverse: Tensor) -> Tensor:
+    """Return state[:, source] (B, 2^n); `inverse` undoes `source`."""
     out: Tensor = _Permute.apply(state, source, inverse)  # type: ignore[no-untyped-call]
     return out
 
@@ -78,7 +81,7 @@ def check(circuit: Circuit, x: Tensor, weights: Tensor) -> None:
 def run(plan: Plan, x: Tensor, weights: Tensor) -> Tensor:
     """Return the states (B, 2^n) of a plan that was cast to x's type and device."""
     run_ = _Run(plan, x, weights)
-    psi = run_.start()
+    psi = start(plan, x, run_.matrices)
     ops = list(plan.ops)
     while ops:
         free = next((i for i, op in enumerate(ops) if op.from_inputs), len(ops))
@@ -100,56 +103,67 @@ def unitary_rows(plan: Plan, weights: Tensor) -> Tensor:
     return _Run(plan, weights.new_zeros(1, plan.n_inputs), weights).unitary_rows(plan.ops)
 
 
+def expectations(plan: Plan, x: Tensor, weights: Tensor, table: Tensor | None) -> Tensor:
+    """Return the averages (B, K) of a table (2^n, K) over the basis states; their probabilities without a table."""
+    p = probabilities(run(plan, x, weights))
+    return p if table is None else p @ table
+
+
+def matrices(plan: Plan, x: Tensor, weights: Tensor) -> dict[Key, Tensor]:
+    """Return the one-qubit matrices of the layers, (S, 2, 2) or (B, S, 2, 2), by the key of their table."""
+    # a source without entries still serves angles that are numbers
+    sources = {
+        True: x if x.shape[1] else x.new_zeros(len(x), 1),
+        False: weights if len(weights) else x.new_zeros(1),
+    }
+    return {key: table.matrices(sources[key[0]]) for key, table in plan.tables.items()}
+
+
+def kronecker(ops: Iterable[Op], tables: Mapping[Key, Tensor]) -> dict[tuple[bool, bool, tuple[int, ...]], Tensor]:
+    """Return the Kronecker product of every block of the layers, those of equal kind and size computed in one go."""
+    groups: dict[tuple[bool, bool, int], list[tuple[int, ...]]] = {}
+    for op in ops:
+        if isinstance(op, Layer):
+            for _, slots in op.blocks:
+                groups.setdefault((op.from_inputs, op.real, len(slots)), []).append(slots)
+    out = {}
+    for (from_inputs, real, size), blocks in groups.items():
+        table = tables[from_inputs, real]
+        lo, hi = blocks[0][0], blocks[-1][-1] + 1
+        if hi - lo == len(blocks) * size:  # neighbours in the table: a view instead of a gather
+            stack = table[..., lo:hi, :, :].unflatten(-3, (len(blocks), size))
+        else:
+            stack = table[..., torch.tensor(blocks, device=table.device), :, :]
+        for slots, product in zip(blocks, kron(stack).unbind(-3), strict=True):
+            out[from_inputs, real, slots] = product
+    return out
+
+
+def start(plan: Plan, x: Tensor, tables: Mapping[Key, Tensor]) -> Tensor:
+    """Return the initial states (B or 1, 2^n), after the leading layer where the plan has one."""
+    if plan.initial is not None:
+        return amplitudes(x[:, : plan.initial.n_features], 2**plan.n_qubits)
+    if plan.first is None:
+        psi = x.new_zeros(1, 2**plan.n_qubits)
+        psi[:, 0] = 1
+        return psi
+    table = tables[plan.first.from_inputs, plan.first.real]
+    begin = plan.first.blocks[0][1][0]  # the first layer holds every wire, in order
+    vectors = table[..., begin : begin + plan.n_qubits, :, 0]  # M |0>
+    return product_state(vectors.reshape(-1, plan.n_qubits, 2))
+
+
 class _Run:
     """One evaluation of a plan: the matrices of its layers, computed together, and the operations."""
 
     def __init__(self, plan: Plan, x: Tensor, weights: Tensor) -> None:
         self.plan, self.x, self.weights = plan, x, weights
-        self.n = plan.n_qubits
-        # a source without entries still serves angles that are numbers
-        sources = {
-            True: x if x.shape[1] else x.new_zeros(len(x), 1),
-            False: weights if len(weights) else x.new_zeros(1),
-        }
-        self.matrices = {key: table.matrices(sources[key[0]]) for key, table in plan.tables.items()}
-        self.kronecker = self._kronecker_products()
-
-    def _kronecker_products(self) -> dict[tuple[bool, bool, tuple[int, ...]], Tensor]:
-        """Return the Kronecker product of every block, those of equal kind and size computed in one go."""
-        groups: dict[tuple[bool, bool, int], list[tuple[int, ...]]] = {}
-        for op in self.plan.ops:
-            if isinstance(op, Layer):
-                for _, slots in op.blocks:
-                    groups.setdefault((op.from_inputs, op.real, len(slots)), []).append(slots)
-        out = {}
-        for (from_inputs, real, size), blocks in groups.items():
-            table = self.matrices[from_inputs, real]
-            lo, hi = blocks[0][0], blocks[-1][-1] + 1
-            if hi - lo == len(blocks) * size:  # neighbours in the table: a view instead of a gather
-                stack = table[..., lo:hi, :, :].unflatten(-3, (len(blocks), size))
-            else:
-                stack = table[..., torch.tensor(blocks, device=table.device), :, :]
-            for slots, product in zip(blocks, kron(stack).unbind(-3), strict=True):
-                out[from_inputs, real, slots] = product
-        return out
-
-    def start(self) -> Tensor:
-        """Return the initial state (B or 1, 2^n)."""
-        plan, x = self.plan, self.x
-        if plan.initial is not None:
-            return amplitudes(x[:, : plan.initial.n_features], 2**self.n)
-        if plan.first is None:
-            psi = x.new_zeros(1, 2**self.n)
-            psi[:, 0] = 1
-            return psi
-        table = self.matrices[plan.first.from_inputs, plan.first.real]
-        start = plan.first.blocks[0][1][0]  # the first layer holds every wire, in order
-        vectors = table[..., start : start + self.n, :, 0]  # M |0>
-        return product_state(vectors.reshape(-1, self.n, 2))
+        self.matrices = matrices(plan, x, weights)
+        self.kronecker = kronecker(plan.ops, self.matrices)
 
     def unitary_rows(self, ops: Sequence[Op]) -> Tensor:
         """Return R with psi_out = psi_in @ R, for operations that read no input."""
-        rows = torch.eye(2**self.n, dtype=self.x.dtype, device=self.x.device)
+        rows = torch.eye(2**self.plan.n_qubits, dtype=self.x.dtype, device=self.x.device)
         for op in ops:
             rows = self.apply(rows, op)
         return rows
@@ -157,45 +171,59 @@ class _Run:
     def apply(self, psi: Tensor, op: Op) -> Tensor:
         """Return the states (B, 2^n) after one operation."""
         if isinstance(op, Permutation):
-            return _permute(psi, op.source, op.inverse)
+            return permute(psi, op.source, op.inverse)
         if isinstance(op, Phase):
-            return psi * self._phase(op)
+            return psi * phase(op, *phase_angles(op, self.x, self.weights))
         if isinstance(op, Dense):
-            return _apply_dense(psi, op, self.n)
+            return apply_dense(psi, op.wires, op.matrix)
         for first, slots in op.blocks:
-            psi = self._apply_block(psi, first, len(slots), self.kronecker[op.from_inputs, op.real, slots])
+            psi = apply_block(psi, first, self.kronecker[op.from_inputs, op.real, slots])
         return psi
 
-    def _phase(self, op: Phase) -> Tensor:
-        angle: Tensor | None = None
-        if len(op.w_table):
-            angle = op.weights.of(self.weights) @ op.w_table
-        if len(op.x_table):
-            from_inputs = op.inputs.of(self.x) @ op.x_table
-            angle = from_inputs if angle is None else angle + from_inputs
-        if angle is None:
-            return op.constant
-        return op.constant * torch.complex(torch.cos(angle), torch.sin(angle))
 
-    def _apply_block(self, psi: Tensor, first: int, size: int, m: Tensor) -> Tensor:
-        """Apply m, (2^size, 2^size) or (B, 2^size, 2^size), to wires first..first+size-1."""
-        psi, m = _same_type(psi, m)
-        batch = max(len(psi), len(m) if m.ndim == 3 else 1)
-        before, dim, after = 2**first, 2**size, 2 ** (self.n - first - size)
-        if m.ndim == 2 and after == 1:
-            return (psi.reshape(-1, dim) @ m.T).reshape(batch, -1)
-        if m.ndim == 3:
-            psi, m = psi.reshape(-1, before, dim, after), m[:, None]
-            return torch.matmul(m, psi).reshape(batch, -1)
-        psi = psi.reshape(-1, dim, after)
-        # not matmul: it would copy the state to make one product of it, and again on the way back
-        return torch.bmm(m.expand(len(psi), dim, dim), psi).reshape(batch, -1)
+def phase_angles(op: Phase, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the angles (G,) that read weights and those (B, G) that read inputs, empty where there are none."""
+    return (
+        op.weights.of(weights) if len(op.w_table) else op.weights.offset,
+        op.inputs.of(x) if len(op.x_table) else op.inputs.offset,
+    )
 
 
-def _apply_dense(psi: Tensor, op: Dense, n: int) -> Tensor:
-    psi, m = _same_type(psi, op.matrix)
-    k = len(op.wires)
-    axes = [1 + w for w in op.wires]
+def phase(op: Phase, from_weights: Tensor, from_inputs: Tensor) -> Tensor:
+    """Return the factors (2^n,) or (B, 2^n) of the amplitudes, of what `phase_angles` returns."""
+    angle: Tensor | None = None
+    if len(op.w_table):
+        angle = from_weights @ op.w_table
+    if len(op.x_table):
+        angle = from_inputs @ op.x_table if angle is None else angle + from_inputs @ op.x_table
+    if angle is None:
+        return op.constant
+    return op.constant * torch.complex(torch.cos(angle), torch.sin(angle))
+
+
+def apply_block(psi: Tensor, first: int, m: Tensor) -> Tensor:
+    """Apply m, (2^k, 2^k) or (B, 2^k, 2^k), to the k wires from `first` on."""
+    psi, m = _same_type(psi, m)
+    batch = max(len(psi), len(m) if m.ndim == 3 else 1)
+    before, dim = 2**first, m.shape[-1]
+    after = psi.shape[1] // (before * dim)
+    if m.ndim == 2 and after == 1:
+        return (psi.reshape(-1, dim) @ m.T).reshape(batch, -1)
+    if after == 1:  # the matrix on the right, where it is not copied for every row
+        return (psi.reshape(-1, before, dim) @ m.mT).reshape(batch, -1)
+    if m.ndim == 3:
+        psi, m = psi.reshape(-1, before, dim, after), m[:, None]
+        return torch.matmul(m, psi).reshape(batch, -1)
+    psi = psi.reshape(-1, dim, after)
+    # not matmul: it would copy the state to make one product of it, and again on the way back
+    return torch.bmm(m.expand(len(psi), dim, dim), psi).reshape(batch, -1)
+
+
+def apply_dense(psi: Tensor, wires: Sequence[int], m: Tensor) -> Tensor:
+    """Apply m (2^k, 2^k) to k wires in any order."""
+    psi, m = _same_type(psi, m)
+    n, k = psi.shape[1].bit_length() - 1, len(wires)
+    axes = [1 + w for w in wires]
     moved = psi.reshape(-1, *[2] * n).movedim(axes, list(range(n - k + 1, n + 1)))
     out = (moved.reshape(-1, 2**k) @ m.T).reshape(moved.shape)
     return out.movedim(list(range(n - k + 1, n + 1)), axes).reshape(psi.shape)

@@ -1,0 +1,147 @@
+"""Which way to simulate a circuit, and why; one front for all ways."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from redqubit.errors import UsageError
+from redqubit.quantum import bloch as heisenberg
+from redqubit.quantum.circuit import Circuit
+from redqubit.quantum.fuse import cast
+from redqubit.registry import unknown
+
+# method -> module with build(circuit) -> plan and expectations(plan, x, weights, table) -> (B, K)
+_MODULES: Mapping[str, str] = {
+    "heisenberg": "bloch",
+    "native": "native",
+    "state-vector": "simulate",
+    "adjoint": "adjoint",
+    "density-matrix": "density",
+    "trajectories": "trajectories",
+}
+PURE = ("heisenberg", "native", "state-vector", "adjoint")  # methods for circuits without channels
+NOISY = ("heisenberg", "density-matrix", "trajectories")
+MAX_DENSITY = 8  # qubits: 4^8 real numbers for each sample
+MIN_ADJOINT = 12  # qubits from which the states of every layer are too much to keep
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method and why it was chosen."""
+
+    method: str
+    reason: str
+
+
+def choose(circuit: Circuit, device: torch.device | str = "cpu") -> Choice:
+    """Return the method that `method="auto"` stands for.
+
+    Example:
+        >>> from redqubit.quantum import Gate, Input
+        >>> choose(Circuit(1, (Gate("RY", (0,), (Input(0),)),))).method
+        'heisenberg'
+    """
+    n = circuit.n_qubits
+    if heisenberg.build(circuit) is not None:
+        return Choice("heisenberg", f"{n} qubits whose inputs come first: the observable is carried back to them")
+    if circuit.channels:
+        if n <= MAX_DENSITY:
+            return Choice("density-matrix", f"noise on {n} qubits, at most {MAX_DENSITY}: exact")
+        return Choice("trajectories", f"noise on {n} qubits, more than {MAX_DENSITY}: a Monte-Carlo estimate")
+    if torch.device(device).type == "cpu" and find_spec("redqubit.quantum.native") is not None:
+        return Choice("native", f"no noise, {n} qubits on a CPU: the compiled kernel")
+    if n >= MIN_ADJOINT:
+        return Choice("adjoint", f"no noise, {n} qubits, {MIN_ADJOINT} or more: memory that does not grow with depth")
+    return Choice("state-vector", f"no noise, {n} qubits on {torch.device(device).type}: fused tensor operations")
+
+
+def check_method(method: str, circuit: Circuit) -> None:
+    """Raise a `UsageError` unless the method, or "auto", can simulate the circuit."""
+    if method == "auto":
+        return
+    if method not in _MODULES:
+        raise unknown("method", method, ["auto", *_MODULES])
+    if method not in (NOISY if circuit.channels else PURE):
+        kind = "with" if circuit.channels else "without"
+        raise UsageError(
+            f"Argument `method` must be one of {', '.join(NOISY if circuit.channels else PURE)} for a circuit {kind} "
+            f"noise, but is {method}."
+        )
+    if method == "heisenberg" and heisenberg.build(circuit) is None:
+        raise UsageError(
+            "Argument `method` must not be heisenberg: this circuit has too many qubits for it, or its inputs do not "
+            "come first."
+        )
+
+
+class Engine:
+    """A circuit and a table of what its basis states stand for, evaluated by one method.
+
+    Args:
+        circuit: The circuit, noise included; its read-out errors are expected to be in `table`.
+        table: (2^n, K); output k is the mean of column k over the basis states.
+        method: A method, not "auto".
+        options: What the method takes beside: n_trajectories and generator.
+    """
+
+    def __init__(self, circuit: Circuit, table: Tensor, method: str, **options: Any) -> None:
+        module = import_module(f"redqubit.quantum.{_MODULES[method]}")
+        self.method = method
+        self._expectations: Callable[..., Any] = module.expectations
+        self.table = table
+        self._plan = module.build(circuit)
+        self._options = options
+        self._ready: dict[tuple[torch.dtype, torch.device], Any] = {}  # plan and table in the precisions used
+        self._folded: tuple[Tensor, Tensor] | None = None  # frozen weights and their observable
+
+    def values(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Return the outputs (B, K)."""
+        plan, table = self._cast(x)
+        if self.method == "heisenberg":
+            return heisenberg.contract(self._fold(plan, weights, table), heisenberg.features(plan, x))
+        if self.method == "trajectories":
+            return self.estimate(x, weights)[0]
+        out: Tensor = self._expectations(plan, x, weights, table)
+        return out
+
+    def probabilities(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Return the probabilities of the basis states (B, 2^n)."""
+        plan, _ = self._cast(x)
+        if self.method == "trajectories":
+            return self._expectations(plan, x, weights, None, **self._options)[0]  # type: ignore[no-any-return]
+        out: Tensor = self._expectations(plan, x, weights, None)
+        return out
+
+    def estimate(self, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the outputs and their standard errors (B, K), which are zero but for trajectories."""
+        if self.method != "trajectories":
+            values = self.values(x, weights)
+            return values, torch.zeros_like(values)
+        plan, table = self._cast(x)
+        mean, error = self._expectations(plan, x, weights, table, **self._options)
+        return mean, error
+
+    def _cast(self, x: Tensor) -> Any:
+        key = (x.dtype, x.device)
+        if key not in self._ready:
+            self._ready[key] = cast((self._plan, self.table), x.dtype, x.device)
+        return self._ready[key]
+
+    def _fold(self, plan: heisenberg.BlochPlan, weights: Tensor, table: Tensor) -> Tensor:
+        if weights.requires_grad:
+            return heisenberg.fold(plan, weights, table)
+        # by value: frozen weights may still be loaded, or be thawed and trained, and a fused optimizer step leaves
+        # their version counter as it was
+        if self._folded is not None:
+            old, folded = self._folded
+            if (old.dtype, old.device) == (weights.dtype, weights.device) and torch.equal(old, weights):
+                return folded
+        folded = heisenberg.fold(plan, weights, table)
+        if not torch.is_inference_mode_enabled():  # what is made there cannot be part of a graph later
+            self._folded = (weights.detach().clone(), folded)
+        return folded
