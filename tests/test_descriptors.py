@@ -10,8 +10,10 @@ import torch
 from scipy.stats import binom
 from torch import Tensor
 
+from redqubit.errors import UsageError
 from redqubit.quantum import Circuit, Gate, Input, Weight
 from redqubit.quantum.ansatzes import sim
+from redqubit.quantum.channels import Channel
 from redqubit.quantum.descriptors import (
     BINS,
     PAIRS,
@@ -19,9 +21,12 @@ from redqubit.quantum.descriptors import (
     entangling_capability,
     expressibility,
     expressibility_floor,
+    haar_entangling_capability,
+    linear_entropies,
     meyer_wallach,
     random_states,
 )
+from redqubit.quantum.encodings import amplitude
 
 # Circuits of Sim et al., n = 4, one layer, by a numpy simulation written apart from this package: angles uniform in
 # [0, 2 pi), 5000 pairs, 75 bins; mean and standard deviation of 10 repeats of the divergence, mean Meyer-Wallach.
@@ -47,6 +52,9 @@ SIMULATED = {
     18: (0.2468, 0.0137, 0.2185),
     19: (0.0727, 0.0061, 0.3858),
 }
+
+
+PAULIS = torch.tensor([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]], dtype=torch.complex128)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -101,7 +109,21 @@ def test_meyer_wallach_of_haar_states_is_known() -> None:
     for n in (2, 4):
         q = meyer_wallach(haar(n, 20_000))
         error = float(q.std()) / math.sqrt(len(q))
-        assert float(q.mean()) == pytest.approx((2**n - 2) / (2**n + 1), abs=4 * error)
+        assert float(q.mean()) == pytest.approx(haar_entangling_capability(n), abs=4 * error)
+    assert haar_entangling_capability(1) == 0  # one qubit has nothing to be entangled with
+    assert haar_entangling_capability(4) == pytest.approx(14 / 17)
+
+
+def test_linear_entropies_tell_the_qubits_apart() -> None:
+    pair = superposition(3, b000=math.cos(0.4), b110=math.sin(0.4))  # the third qubit stands apart
+    want = math.sin(0.8) ** 2
+    assert linear_entropies(pair)[0].tolist() == pytest.approx([want, want, 0])
+    psi = haar(4, 20_000)[:5]
+    for k in range(4):
+        halves = psi.reshape(5, 2**k, 2, -1).movedim(2, 1).reshape(5, 2, 8)
+        bloch = [torch.einsum("bix,ij,bjx->b", halves.conj(), pauli, halves).real for pauli in PAULIS]
+        length = torch.stack(bloch).square().sum(0)
+        assert torch.allclose(linear_entropies(psi)[:, k], 1 - length)  # Tr rho^2 = (1 + |r|^2) / 2
 
 
 @pytest.mark.tiny
@@ -171,3 +193,20 @@ def test_estimates_repeat() -> None:
     one, two = (expressibility(sim(14), generator=seeded(3), repeats=2) for _ in range(2))
     assert one == two
     assert isinstance(one, Estimate)
+
+
+def test_one_repeat_has_no_standard_error() -> None:
+    one = expressibility(sim(9, 2), generator=seeded(), repeats=1)
+    assert math.isfinite(one.value)
+    assert math.isnan(one.standard_error)
+
+
+@pytest.mark.tiny
+def test_what_has_no_descriptor_is_one_line() -> None:
+    noisy = sim(9, 2) + Circuit(2, (Channel("Depolarizing", (0,), (0.1,)),))
+    for circuit, said in ((noisy, "noise channels"), (amplitude(2), "an amplitude encoding")):
+        for describe in (expressibility, entangling_capability):
+            with pytest.raises(UsageError, match=f"Argument `circuit` must .*{said}"):
+                describe(circuit, generator=seeded())
+    with pytest.raises(UsageError, match="`repeats` must"):
+        expressibility(sim(9, 2), generator=seeded(), repeats=0)

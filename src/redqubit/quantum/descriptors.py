@@ -8,10 +8,13 @@ from numpy.typing import NDArray
 from scipy.special import rel_entr
 from torch import Tensor
 
+from redqubit.errors import UsageError
 from redqubit.quantum.circuit import Angle, Circuit, Input, Weight
-from redqubit.quantum.simulate import state
+from redqubit.quantum.fuse import build, cast
+from redqubit.quantum.simulate import run
 
 PAIRS, BINS = 5000, 75  # of Sim et al.
+BLOCK = 1024  # states computed at a time; of few qubits so many stay in the cache
 
 
 @dataclass(frozen=True)
@@ -19,11 +22,20 @@ class Estimate:
     """A Monte-Carlo mean with its standard error."""
 
     value: float
-    standard_error: float
+    standard_error: float  # NaN where one repeat cannot tell
 
 
-def random_states(circuit: Circuit, n: int, *, generator: torch.Generator) -> Tensor:
-    """Return n states (n, 2^n_qubits), complex128, for inputs and weights uniform in [0, 2 pi) radians."""
+def random_states(
+    circuit: Circuit, n: int, *, generator: torch.Generator, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Return n states (n, 2^n_qubits), complex128, for inputs and weights uniform in [0, 2 pi) radians.
+
+    Raises:
+        UsageError: for a circuit that has no random state: one with noise channels or an amplitude encoding.
+    """
+    if circuit.channels or circuit.initial is not None:
+        what = "noise channels" if circuit.channels else "an amplitude encoding"
+        raise UsageError(f"Argument `circuit` must have angles as its only parameters, but has {what}: leave it out.")
     offset, n_parameters = circuit.n_inputs, circuit.n_inputs + circuit.n_weights
 
     def as_input(a: Angle) -> Angle:  # a fresh draw of every parameter in each row of one batch
@@ -32,11 +44,14 @@ def random_states(circuit: Circuit, n: int, *, generator: torch.Generator) -> Te
         return Input(a.index) if isinstance(a, Input) else a
 
     x = torch.rand(n, n_parameters, generator=generator, dtype=torch.float64) * (2 * torch.pi)
-    psi = state(circuit.with_angles(as_input), x)
-    return psi.to(torch.complex128).expand(n, -1)
+    plan = cast(build(circuit.with_angles(as_input)), x.dtype, torch.device(device))
+    psi = torch.cat([run(plan, part.to(device), x.new_zeros(0, device=device)) for part in x.split(BLOCK)])
+    return psi.to(torch.complex128)
 
 
-def expressibility(circuit: Circuit, *, generator: torch.Generator, repeats: int = 5) -> Estimate:
+def expressibility(
+    circuit: Circuit, *, generator: torch.Generator, repeats: int = 5, device: torch.device | str = "cpu"
+) -> Estimate:
     """Return the divergence of the circuit's state overlaps from those of Haar-random states; 0 is best.
 
     Expr = sum_i p_i ln(p_i / q_i), p the histogram of |<a|b>|^2 over 5000 random pairs in 75 bins and q the exact
@@ -47,6 +62,10 @@ def expressibility(circuit: Circuit, *, generator: torch.Generator, repeats: int
         circuit: Its inputs and weights are drawn uniformly from [0, 2 pi) radians.
         generator: Source of the draws.
         repeats: Independent histograms, whose mean and standard error are returned.
+        device: Where the states are computed; the draws are the same everywhere.
+
+    Raises:
+        UsageError: for a circuit with noise channels or an amplitude encoding.
 
     Reference: Sim et al., Adv. Quantum Technol. 2, 1900070 (2019), section 3.1.
 
@@ -57,8 +76,8 @@ def expressibility(circuit: Circuit, *, generator: torch.Generator, repeats: int
     """
 
     def overlaps() -> NDArray[np.float64]:
-        psi = random_states(circuit, 2 * PAIRS, generator=generator)
-        inner: NDArray[np.float64] = (psi[:PAIRS].conj() * psi[PAIRS:]).sum(1).abs().square().numpy()
+        psi = random_states(circuit, 2 * PAIRS, generator=generator, device=device)
+        inner: NDArray[np.float64] = (psi[:PAIRS].conj() * psi[PAIRS:]).sum(1).abs().square().cpu().numpy()
         return inner
 
     return _estimate([_divergence(overlaps(), 2**circuit.n_qubits) for _ in range(repeats)])
@@ -76,8 +95,16 @@ def expressibility_floor(n_qubits: int, *, generator: torch.Generator, repeats: 
     return _estimate([_divergence(overlaps(), dim) for _ in range(repeats)])
 
 
-def entangling_capability(circuit: Circuit, *, generator: torch.Generator, n_states: int = 2000) -> Estimate:
+def entangling_capability(
+    circuit: Circuit, *, generator: torch.Generator, n_states: int = 2000, device: torch.device | str = "cpu"
+) -> Estimate:
     """Return the mean Meyer-Wallach measure Q = 2 (1 - 1/n sum_k Tr rho_k^2) of the circuit's states, 0 to 1.
+
+    A mean of values without bias, so that no floor needs to be known; Haar states have
+    `haar_entangling_capability`.
+
+    Raises:
+        UsageError: for a circuit with noise channels or an amplitude encoding.
 
     Reference: Sim et al. (2019), section 3.2; Meyer and Wallach, J. Math. Phys. 43, 4273 (2002). Differs: the
         values that circulate for Sim et al. are above this definition for nearly every circuit.
@@ -88,19 +115,39 @@ def entangling_capability(circuit: Circuit, *, generator: torch.Generator, n_sta
         >>> round(entangling_capability(sim(9), generator=g).value, 6)
         1.0
     """
-    q = meyer_wallach(random_states(circuit, n_states, generator=generator))
+    q = meyer_wallach(random_states(circuit, n_states, generator=generator, device=device))
     return Estimate(float(q.mean()), float(q.std() / n_states**0.5))
 
 
+def haar_entangling_capability(n_qubits: int) -> float:
+    """Return the mean of Q over Haar-random states, (N - 2) / (N + 1), N = 2^n_qubits.
+
+    A circuit that reaches every state alike has this value; one above it, such as circuit 9 with 1, does not.
+
+    Reference: Scott and Caves, J. Phys. A 36, 9553 (2003), section 3.
+
+    Example:
+        >>> round(haar_entangling_capability(4), 4)
+        0.8235
+    """
+    dim = float(2**n_qubits)
+    return (dim - 2) / (dim + 1)
+
+
 def meyer_wallach(psi: Tensor) -> Tensor:
-    """Return Q (B,) of states (B, 2^n)."""
+    """Return Q (B,) of states (B, 2^n): the mean over qubits of `linear_entropies`."""
+    return linear_entropies(psi).mean(1)
+
+
+def linear_entropies(psi: Tensor) -> Tensor:
+    """Return 2 (1 - Tr rho_k^2) of every qubit, (B, n), of states (B, 2^n): 0 alone, 1 maximally entangled."""
     n = psi.shape[1].bit_length() - 1
     purities = []
     for k in range(n):
         halves = psi.reshape(len(psi), 2**k, 2, -1).transpose(1, 2).flatten(2)  # (B, 2, 2^(n-1))
         rho = halves @ halves.mH
         purities.append(rho.abs().square().sum((1, 2)))
-    return 2 * (1 - torch.stack(purities).mean(0))
+    return 2 * (1 - torch.stack(purities, dim=1))
 
 
 def _divergence(fidelities: NDArray[np.float64], dim: int) -> float:
@@ -112,4 +159,7 @@ def _divergence(fidelities: NDArray[np.float64], dim: int) -> float:
 
 
 def _estimate(values: list[float]) -> Estimate:
-    return Estimate(float(np.mean(values)), float(np.std(values, ddof=1) / len(values) ** 0.5))
+    if not values:
+        raise UsageError("Argument `repeats` must be 1 or more, but is 0.")
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+    return Estimate(float(np.mean(values)), spread / len(values) ** 0.5)
