@@ -6,7 +6,7 @@ takes features and weights there, and autograd takes the gradient back through t
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 
 import torch
@@ -67,7 +67,9 @@ class AngleMap:
     initial: Amplitude | None
     inputs: Angles
     weights: Angles
-    shifts: tuple[tuple[int, float, float], ...] = field(repr=False)  # (column, shift, coefficient)
+    columns: Tensor  # (R,) long: the column that each term of a shift rule moves,
+    shifts: Tensor  # (R,) how far, either way,
+    coefficients: Tensor  # (R,) and what the difference of the two runs counts
     max_rows: int  # samples evaluated at a time in a backward pass
 
     def of(self, x: Tensor, weights: Tensor) -> Tensor:
@@ -108,17 +110,19 @@ def unroll(circuit: Circuit) -> tuple[Circuit, AngleMap]:
         return angle
 
     unrolled = circuit.with_angles(numbered)
-    shifts = tuple(
+    terms = [
         (angle.index, shift, coefficient)
         for gate in unrolled.gates
         if isinstance(gate, Gate)
         for angle in gate.angles
         if isinstance(angle, Input)
         for shift, coefficient in RULES[gate.name]
-    )
+    ]
+    rule = torch.tensor(terms, dtype=torch.float64).reshape(-1, 3)
     exponent = 2 * circuit.n_qubits if circuit.channels else circuit.n_qubits
     rows = min(MAX_ROWS, max(1, MAX_NUMBERS >> exponent))
-    return unrolled, AngleMap(circuit.initial, affine(from_inputs, Input), affine(from_weights, Weight), shifts, rows)
+    maps = affine(from_inputs, Input), affine(from_weights, Weight)
+    return unrolled, AngleMap(circuit.initial, *maps, rule[:, 0].long(), rule[:, 1], rule[:, 2], rows)
 
 
 class _Shifted(torch.autograd.Function):
@@ -139,26 +143,21 @@ class _Shifted(torch.autograd.Function):
         needs: tuple[bool, ...] = ctx.needs_input_grad[2:]  # type: ignore[attr-defined]
         angles, widths = torch.cat(parts, 1), [p.shape[1] for p in parts]
         needed = [need for need, width in zip(needs, widths, strict=True) for _ in range(width)]
-        shifts = [s for s in angle_map.shifts if needed[s[0]]]
-        columns: list[Tensor | None] = [None] * len(needed)
+        asked = torch.tensor(needed, device=angles.device)[angle_map.columns]
         at_once = max(1, angle_map.max_rows // (2 * len(angles)))
-        for start in range(0, len(shifts), at_once):
-            chunk = shifts[start : start + at_once]
-            moves = angles.new_zeros(len(chunk), 1, len(needed))
-            for row, (column, shift, _) in enumerate(chunk):
-                moves[row, 0, column] = shift
+        terms = [t[asked].split(at_once) for t in (angle_map.columns, angle_map.shifts, angle_map.coefficients)]
+        total = angles.new_zeros(len(needed), len(angles))
+        for columns, shifts, coefficients in zip(*terms, strict=True):
+            moves = torch.zeros(len(columns), 1, len(needed), dtype=angles.dtype, device=angles.device)
+            moves.scatter_(2, columns[:, None, None], shifts[:, None, None])
             moved = torch.stack([angles + moves, angles - moves]).flatten(0, 2)
             out: Tensor = _Shifted.apply(  # type: ignore[no-untyped-call]
                 evaluate, angle_map, *moved.split(widths, 1)
             )
-            plus, minus = out.unflatten(0, (2, len(chunk), len(angles))).unbind(0)
-            slopes = ((plus - minus) * grads[0]).sum(-1)  # (rows of the chunk, B)
-            for (column, _, coefficient), slope in zip(chunk, slopes, strict=True):
-                old = columns[column]
-                columns[column] = coefficient * slope if old is None else old + coefficient * slope
-        zero = angles.new_zeros(len(angles))
-        full = torch.stack([zero if c is None else c for c in columns], 1)
-        return None, None, *(g if need else None for g, need in zip(full.split(widths, 1), needs, strict=True))
+            plus, minus = out.unflatten(0, (2, len(columns), len(angles))).unbind(0)
+            slopes = ((plus - minus) * grads[0]).sum(-1)  # (terms, B)
+            total = total.index_add(0, columns, coefficients[:, None] * slopes)
+        return None, None, *(g if need else None for g, need in zip(total.T.split(widths, 1), needs, strict=True))
 
 
 def parameter_shift(evaluate: Evaluate, angle_map: AngleMap, x: Tensor, weights: Tensor) -> Tensor:
