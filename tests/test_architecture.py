@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "statistics": {"errors"},
     "training": {"errors"},
     "config": GROUND,
+    "doctor": GROUND | {"models", "quantum", "version"},
     "data": GROUND,
     "quantum": GROUND,
     "metrics": GROUND | {"statistics"},
@@ -35,7 +36,7 @@ MAY_IMPORT = {
     "evasion": GROUND | MEASURES,
     "report": {"errors", "result"},
     "runner": {"errors", "result", "version"},
-    "sanity": GROUND | MEASURES | {"evasion", "result"},
+    "sanity": GROUND | MEASURES | {"evasion", "models", "result"},
     "experiments": GROUND
     | MEASURES
     | {"config", "device", "evasion", "models", "result", "runner", "sanity", "version"},

@@ -21,7 +21,13 @@ from redqubit.metrics import accuracy, linf_distance, worst_case
 from redqubit.models import QuantumLayer
 from redqubit.result import Flag, Result
 from redqubit.runner import Cell
-from redqubit.sanity import finite_difference_check, gradient_check, logit_check, randomness_check
+from redqubit.sanity import (
+    finite_difference_check,
+    gradient_check,
+    logit_check,
+    noise_on_check,
+    randomness_check,
+)
 from redqubit.training import logits, train
 
 CHECKED = 200  # test samples that the checks of a model see
@@ -196,6 +202,8 @@ def model_flags(work: Work) -> list[Flag]:
         out.append(gradient_check(model, x, y, subject=name))
         out.append(logit_check(model, x, subject=name))
         out.append(randomness_check(model, x, subject=name))
+        if subject.noise is not None:
+            out.append(noise_on_check(model, subject=name))
         out.append(finite_difference_check(model, x, y, generator=generator, subject=name))
     return out
 

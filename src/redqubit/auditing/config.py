@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 
 from redqubit.errors import UsageError
 from redqubit.evasion import ATTACKS, PGD, EvasionAttack
+from redqubit.quantum.noise import named
 from redqubit.registry import unknown
 
 # The settings of an audit by label: every registered attack as it comes, and PGD as a claim needs it.
@@ -24,6 +25,9 @@ class Audit:
     seeds: tuple[int, ...] = (0, 1, 2)  # of initial weights, circuit angles and order of samples
     n_train: int | None = None  # the first of each class; all by default
     n_test: int | None = None
+    noise: str | None = (
+        None  # of the model's circuits, such as "quid:0.05" or "ibm_kyiv"; see redqubit.quantum.noise.named
+    )
     epochs: int = 30
     batch_size: int = 32
     lr: float = 5e-3
@@ -43,6 +47,8 @@ def check(config: Audit) -> None:
             raise UsageError(
                 f"Argument `{field.name}` must hold each value once, but is {list(value)}: drop the doubles."
             )
+    if config.noise is not None:
+        named(config.noise)
     if min(config.eps) <= 0:
         raise UsageError(f"Argument `eps` must hold radii above 0, but has {min(config.eps)}: 0 is always included.")
     for eps in config.eps:

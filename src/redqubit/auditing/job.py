@@ -75,7 +75,7 @@ def audit(
     load_data.cache_clear()  # a file may have changed since the last audit
     train_set, test_set = load_data(data, data_dir, config.n_train, config.n_test)
     shape, n_classes = tuple(train_set.x.shape[1:]), train_set.n_classes
-    subjects = [find_model(model, shape, n_classes, weights=weights)]
+    subjects = [find_model(model, shape, n_classes, weights=weights, noise=config.noise)]
     if twin is None and isinstance(model, str) and weights is None:
         twin = TWINS.get(model)
     if twin is not None:

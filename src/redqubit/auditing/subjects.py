@@ -26,7 +26,8 @@ from redqubit.data import (
 )
 from redqubit.errors import UsageError
 from redqubit.evasion import check_model
-from redqubit.models import MODELS
+from redqubit.models import MODELS, noisy
+from redqubit.quantum.noise import named
 
 TWINS = {  # the classical model that stands beside each of ours
     "qunn": "cnn_frozen",
@@ -46,6 +47,7 @@ class Subject:
         input_shape: Shape of one sample.
         n_classes: Number of classes.
         weights: A safetensors file to load into the model, which then is not trained.
+        noise: What its circuits suffer, as `redqubit.quantum.noise.named` reads it.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Subject:
     input_shape: tuple[int, ...]
     n_classes: int
     weights: Path | None = None
+    noise: str | None = None
 
     @property
     def trained(self) -> bool:
@@ -61,9 +64,13 @@ class Subject:
 
     def make(self, seed: int) -> nn.Module:
         """Build the model for a seed, untrained unless `trained`."""
+        made = self._without_noise(seed)
+        return made if self.noise is None else noisy(made, named(self.noise))
+
+    def _without_noise(self, seed: int) -> nn.Module:
         if isinstance(self.source, nn.Module):
             return copy.deepcopy(self.source)
-        build: Callable[..., object] = _imported(self.source) if ":" in self.source else MODELS[self.source]
+        build: Callable[..., object] = imported(self.source) if ":" in self.source else MODELS[self.source]
         generator = torch.Generator().manual_seed(seed)
         given = {"input_shape": self.input_shape, "n_classes": self.n_classes, "generator": generator}
         accepted = inspect.signature(build).parameters
@@ -85,7 +92,12 @@ class Subject:
 
 
 def find_model(
-    model: str | nn.Module, input_shape: Sequence[int], n_classes: int, *, weights: Path | None = None
+    model: str | nn.Module,
+    input_shape: Sequence[int],
+    n_classes: int,
+    *,
+    weights: Path | None = None,
+    noise: str | None = None,
 ) -> Subject:
     """Return the model that a name, an import path or a module stands for.
 
@@ -96,12 +108,18 @@ def find_model(
     if weights is not None and isinstance(model, nn.Module):
         raise UsageError("Argument `weights` must be absent for a module, which has its own: load them into it first.")
     name = type(model).__name__ if isinstance(model, nn.Module) else model.rpartition(":")[2]
-    subject = Subject(name, model, tuple(input_shape), n_classes, weights)
+    name += "" if noise is None else f"+{noise.replace(':', '-')}"  # part of file names
+    subject = Subject(name, model, tuple(input_shape), n_classes, weights, noise)
     subject.make(0)  # what is wrong with it is told before any work
     return subject
 
 
-def _imported(path: str) -> Callable[..., object]:
+def imported(path: str) -> Callable[..., object]:
+    """Return the function that "package.module:function" names, found as `python -m` would.
+
+    Raises:
+        UsageError: when the import fails, whatever the reason, or the name is no function.
+    """
     module_name, _, attribute = path.partition(":")
     sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
     try:

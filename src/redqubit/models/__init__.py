@@ -4,6 +4,7 @@ from redqubit.models.base import MODELS, FeatureClassifier
 from redqubit.models.classical import CosineTwin, TwinCNN
 from redqubit.models.hybrid import HybridNet, HybridTwin
 from redqubit.models.layer import QuantumLayer
+from redqubit.models.noisy import noisy
 from redqubit.models.quanvolution import Quanvolution, QuNN
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "QuantumLayer",
     "Quanvolution",
     "TwinCNN",
+    "noisy",
 ]

@@ -109,6 +109,32 @@ class QuantumLayer(nn.Module):
         }  # fmt: skip
         return cls(imported.circuit, **(found | options))
 
+    @classmethod
+    def from_pennylane(cls, node: Any, *, inputs: Any = None, weights: Any = None, **options: Any) -> Self:
+        """Return the layer of a QNode, tape or TorchLayer; see `redqubit.quantum.pennylane.from_pennylane`."""
+        from redqubit.quantum.pennylane import from_pennylane
+
+        return cls.of(from_pennylane(node, inputs=inputs, weights=weights), **options)
+
+    @classmethod
+    def from_qiskit(cls, circuit: Any, *, inputs: Any = None, weights: Any = None, **options: Any) -> Self:
+        """Return the layer of a QuantumCircuit, EstimatorQNN, SamplerQNN or TorchConnector.
+
+        See `redqubit.quantum.qiskit.from_qiskit`.
+        """
+        from redqubit.quantum.qiskit import from_qiskit
+
+        return cls.of(from_qiskit(circuit, inputs=inputs, weights=weights), **options)
+
+    def replaced(self, **changes: Any) -> Self:
+        """Return a layer with some options changed, and a copy of the weights."""
+        options: dict[str, Any] = {
+            "observables": self.outputs, "shots": self.shots, "gradient": self.gradient, "method": self.method,
+            "products": self.products, "n_trajectories": self.n_trajectories, "weights": self.weights,
+            "trainable": self.weights.requires_grad, "generator": self.generator,
+        }  # fmt: skip
+        return type(self)(self.circuit, **(options | changes)).train(self.training)
+
     @property
     def n_inputs(self) -> int:
         """Number of features that a sample must have."""

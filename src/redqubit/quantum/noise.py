@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from redqubit.errors import UsageError
-from redqubit.quantum.channels import Channel
+from redqubit.quantum.channels import CHANNELS, Channel
 from redqubit.quantum.circuit import SIGNATURES, Circuit, Gate, Input, Weight
 from redqubit.registry import unknown
 
@@ -244,6 +244,28 @@ def device(name: str) -> NoiseModel:
     rules += [Rule(_on_pairs(double, ((1, 2), (0, 2), (0, 1)) * 2), gates=("Toffoli",), place="gate")]
     rules += [Rule(double * times, gates=(gate,), place="gate") for gate, times in _TWO_QUBIT_COST.items()]
     return NoiseModel(tuple(rules), ((c.readout_error, c.readout_error),))
+
+
+def named(text: str) -> NoiseModel:
+    """Return the noise that a short text names: "quid:0.05", "ibm_kyiv", or a channel such as "Depolarizing:0.01".
+
+    A channel with one strength follows every gate on each of its wires.
+
+    Example:
+        >>> named("Depolarizing:0.01").channels
+        (Channel(name='Depolarizing', wires=(0,), parameters=(0.01,), kraus=None),)
+    """
+    name, _, strength = text.partition(":")
+    if name in DEVICES and not strength:
+        return device(name)
+    channels = [channel for channel, (_, parameters) in CHANNELS.items() if len(parameters) == 1]
+    if name not in ("quid", *channels):
+        raise unknown("noise", name, ["quid", *DEVICES, *channels])
+    try:
+        p = float(strength)
+    except ValueError:
+        raise UsageError(f'Argument `noise` must be like "{name}:0.05", but is "{text}".') from None
+    return quid_noise(p) if name == "quid" else NoiseModel.uniform(Channel(name, (0,), (p,)))
 
 
 def _native_noise(c: Calibration, n_wires: int, duration: float, error: float) -> tuple[Channel, ...]:

@@ -1,174 +1,21 @@
-"""Trust checks: what must hold before a robustness number is believed.
-
-Each check returns a `Flag` with the numbers behind it, "ok" when it finds nothing. Masks of correct samples are bool,
-(N,), and two masks of one check judge the same samples. A difference counts when an exact paired test finds it at the
-5 % level. `subject` names what the flag is about. Model checks put the model in evaluation mode and leave it as it was.
-
-Reference: Carlini et al., "On evaluating adversarial robustness", arXiv:1902.06705, 2019; Athalye, Carlini and Wagner,
-    "Obfuscated gradients give a false sense of security", ICML 2018, section 3.1.
-"""
+"""Trust checks on a model: its gradients, logits, randomness and noise. They leave the model as it was."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from redqubit.errors import UsageError
 from redqubit.evasion.base import evaluation_mode, input_gradient
-from redqubit.metrics import accuracy
+from redqubit.models import QuantumLayer
+from redqubit.quantum.canary import canary
 from redqubit.result import Flag, Severity
-from redqubit.statistics import PairedTest, holm, mcnemar, smallest_detectable_difference
 
-LEVEL = 0.05  # two-sided level of every test
 ZERO_SAMPLES = 0.01  # a sample without gradient counts as robust unattacked: more would shift accuracy by a point
 ZERO_ENTRIES = 0.5  # gradient attacks cannot move these entries: beyond half they search a minor part of the ball
 TINY_GRADIENT = 1e-8  # below the rounding of a loss of order 0.1 in single precision: softmax is saturated
 CONTRACTED = 1e-3  # a margin of logits below which single precision keeps 4 digits or fewer of what the loss changes by
 AGREEMENT = 0.5  # least correlation, and least ratio of sizes, of gradient and finite differences
-FULL_RANGE = 0.5  # at this eps every input can be made uniform grey, so that no classifier can beat chance
-
-
-def single_step_check(single_correct: Tensor, iterative_correct: Tensor, *, subject: str = "") -> Flag:
-    """Flag an iterative attack that is weaker than one step (FGSM) of the same eps.
-
-    Example:
-        >>> single_step_check(torch.zeros(9) > 0, torch.zeros(9) == 0).severity
-        'fail'
-    """
-    advice = "raise the steps or use a step size relative to eps"
-    code = "iterative-weaker-than-single-step"
-    return _rival(code, "fail", iterative_correct, single_correct, "a single step", advice, subject)
-
-
-def black_box_check(
-    white_box_correct: Tensor, black_box_correct: Tensor, *, black_box: str = "black box", subject: str = ""
-) -> Flag:
-    """Flag gradient masking: an attack without gradients, or transfer, beats the white-box attack.
-
-    Example:
-        >>> black_box_check(torch.zeros(9) == 0, torch.zeros(9) > 0, black_box="square").code
-        'gradient-masking'
-    """
-    advice = "the model hides its gradients, so that the white-box number overstates robustness"
-    return _rival("gradient-masking", "fail", white_box_correct, black_box_correct, black_box, advice, subject)
-
-
-def convergence_check(correct: Tensor, more_correct: Tensor, *, more: str = "more steps", subject: str = "") -> Flag:
-    """Flag an attack that still gains from more steps or restarts.
-
-    Example:
-        >>> convergence_check(torch.zeros(9) == 0, torch.zeros(9) == 0, more="5 restarts").severity
-        'ok'
-    """
-    advice = "raise them until nothing changes"
-    return _rival("attack-not-converged", "warning", correct, more_correct, more, advice, subject)
-
-
-def loss_check(logits_correct: Tensor, softmax_correct: Tensor, *, subject: str = "") -> Flag:
-    """Flag that attacking the softmax output instead of the logits changes the outcome.
-
-    A stronger attack on the softmax output is a failure of the primary attack; a weaker one is the double-softmax trap.
-
-    Example:
-        >>> loss_check(torch.zeros(9) > 0, torch.zeros(9) == 0).severity
-        'warning'
-    """
-    test = mcnemar(softmax_correct, logits_correct)
-    evidence = _evidence(test, logits=logits_correct, softmax_output=softmax_correct)
-    if test.p_value < LEVEL:
-        severity: Severity = "warning" if test.value > 0 else "fail"
-        word = "weaker" if test.value > 0 else "stronger"
-        message = f"Attacking the softmax output is {word} than attacking the logits by {abs(test.value):.3f}."
-    else:
-        severity, message = "ok", "Attacking the softmax output or the logits makes no difference."
-    return Flag("softmax-output-differs", severity, message, evidence, subject)
-
-
-def noise_check(noise_correct: Tensor, attack_correct: Tensor, *, subject: str = "") -> Flag:
-    """Flag an attack that random noise of the same size matches.
-
-    An attack that leaves nothing correct cannot be beaten and passes.
-
-    Example:
-        >>> noise_check(torch.zeros(9) == 0, torch.zeros(9) == 0).severity
-        'warning'
-    """
-    test = mcnemar(noise_correct, attack_correct)
-    evidence = _evidence(test, noise=noise_correct, attack=attack_correct)
-    significant = test.p_value < LEVEL
-    if significant and test.value < 0:
-        severity: Severity = "fail"
-        message = f"Random noise of the same size is stronger than the attack by {-test.value:.3f}."
-    elif not significant and attack_correct.any():
-        severity, message = "warning", "Random noise of the same size does as much as the attack, as far as n can show."
-    else:
-        severity, message = "ok", "The attack is stronger than random noise of the same size."
-    return Flag("attack-no-better-than-noise", severity, message, evidence, subject)
-
-
-def chance_check(correct: Tensor, eps: float, n_classes: int, *, subject: str = "") -> Flag:
-    """Flag an attack that leaves accuracy above chance, 1 / n_classes, at the largest `eps` it was given.
-
-    From eps 0.5 on a failing attack is certain; below it may be the grid that ends too early, hence a warning.
-
-    Example:
-        >>> chance_check(torch.zeros(90) == 0, 0.5, 10).severity
-        'fail'
-    """
-    left, chance = accuracy(correct), 1 / n_classes
-    if left.low > chance:
-        severity: Severity = "fail" if eps >= FULL_RANGE else "warning"
-        message = f"At the largest eps, {eps:g}, accuracy is {left.value:.3f}, above chance ({chance:.3f})."
-    else:
-        severity, message = "ok", f"At the largest eps, {eps:g}, accuracy is {left.value:.3f}, not above chance."
-    evidence = {"eps": eps, "accuracy": left.value, "low": left.low, "n": left.n, "chance": chance}
-    return Flag("largest-eps-above-chance", severity, message, evidence, subject)
-
-
-def curve_check(correct: Mapping[float, Tensor], *, subject: str = "") -> Flag:
-    """Flag a security curve, masks by eps, that rises from one eps to the next; corrected for the number of steps.
-
-    Example:
-        >>> curve_check({0.1: torch.zeros(9) > 0, 0.2: torch.zeros(9) == 0}).severity
-        'warning'
-    """
-    if len(correct) < 2:
-        raise UsageError(f"Argument `correct` must hold two or more values of eps, but has {len(correct)}.")
-    grid = sorted(correct)
-    tests = [mcnemar(correct[right], correct[left]) for left, right in pairwise(grid)]
-    corrected = holm([test.p_value for test in tests])
-    rises = [
-        (test.value, eps)
-        for test, eps, p in zip(tests, grid[1:], corrected, strict=True)
-        if test.value > 0 and p < LEVEL
-    ]
-    worst = max(tests, key=lambda test: test.value)
-    evidence = {"largest_rise": worst.value, "steps": len(tests), "n": worst.n}
-    if rises:
-        rise, eps = max(rises)
-        message = f"Accuracy rises by {rise:.3f} up to eps {eps:g}, although a larger ball holds the smaller one."
-        return Flag("non-monotone-curve", "warning", message, evidence, subject)
-    return Flag("non-monotone-curve", "ok", "Accuracy does not rise with eps.", evidence, subject)
-
-
-def sample_size_check(difference: float, n: int, *, p: float = 0.5, subject: str = "") -> Flag:
-    """Flag a difference of accuracies (near `p`) that is smaller than n samples can be expected to show.
-
-    Example:
-        >>> sample_size_check(0.05, 30).severity
-        'warning'
-    """
-    least = smallest_detectable_difference(n, p=p)
-    small = abs(difference) < least
-    message = (
-        f"A difference of {abs(difference):.3f} is {'below' if small else 'within'} what {n} samples can show "
-        f"({least:.3f} with 80 % power)."
-    )
-    evidence = {"difference": difference, "detectable": least, "n": n}
-    return Flag("sample-too-small", "warning" if small else "ok", message, evidence, subject)
 
 
 @dataclass(frozen=True)
@@ -363,23 +210,30 @@ def randomness_check(model: nn.Module, x: Tensor, *, draws: int = 1, subject: st
     return Flag("randomised-without-eot", severity, message, evidence, subject)
 
 
-def _rival(
-    code: str, severity: Severity, correct: Tensor, rival_correct: Tensor, rival: str, advice: str, subject: str
-) -> Flag:
-    """Flag when the rival leaves fewer samples correct than the attack that should be the stronger one."""
-    test = mcnemar(correct, rival_correct)
-    counts = {"only_rival_fools": test.only_a, "only_attack_fools": test.only_b}
-    evidence = {**_evidence(test, attack=correct, rival=rival_correct), "rival": rival, **counts}
-    if test.value > 0 and test.p_value < LEVEL:
-        message = f"The attack is weaker than {rival} by {test.value:.3f}: {advice}."
-        return Flag(code, severity, message, evidence, subject)
-    message = f"The attack is not weaker than {rival}, as far as {test.n} samples show."
-    return Flag(code, "ok", message, evidence, subject)
+def noise_on_check(model: nn.Module, *, subject: str = "") -> Flag:
+    """Flag noise that does nothing, or something else than its channels say.
 
+    The channels of each quantum layer act on a circuit of two gates whose values are known, from Kraus operators.
 
-def _evidence(test: PairedTest, **correct: Tensor) -> dict[str, float | int | str | None]:
-    shares = {f"{name}_accuracy": accuracy(mask).value for name, mask in correct.items()}
-    return {**shares, "p_value": test.p_value, "n": test.n}
+    Args:
+        model: Its `QuantumLayer`s are looked at.
+
+    Example:
+        >>> noise_on_check(nn.Linear(4, 2)).message
+        'No quantum layer has noise channels.'
+    """
+    layers = [m for m in model.modules() if isinstance(m, QuantumLayer) and m.circuit.channels]
+    if not layers:
+        return Flag("noise-is-off", "ok", "No quantum layer has noise channels.", {"layers": 0}, subject)
+    found = [canary(layer.circuit.channels) for layer in layers]
+    error, effect = max(c.error for c in found), min(c.effect for c in found)
+    evidence = {"layers": len(layers), "largest_error": error, "smallest_effect": effect}
+    if all(c.alive for c in found):
+        message = f"The noise is on: it moves a circuit of two gates by {effect:.2g}, as its Kraus operators say."
+        return Flag("noise-is-off", "ok", message, evidence, subject)
+    wrong = any(c.error > c.tolerance for c in found)
+    message = f"The noise is wrong by {error:.2g} on a circuit of known value." if wrong else "The channels do nothing."
+    return Flag("noise-is-off", "fail", message, evidence, subject)
 
 
 def _mean_logits(model: nn.Module, x: Tensor, draws: int) -> Tensor:
