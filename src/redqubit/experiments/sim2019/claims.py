@@ -63,7 +63,6 @@ def _published(table: Table) -> list[Finding]:
             f"{within} of {len(known)} within 2 standard errors; furthest: {_name(most)}, ours {ours[most]}, published "
             f"{theirs[most]}, {abs(scores[most]):.1f} standard errors; {len(far)} differ after Holm's correction"
             + (f": {_names(far)}" if far else ""),
-            f"values of {len(known)} circuits",
         ),
         _published_entanglement(table, known),
     ]
@@ -127,7 +126,7 @@ def _better(text: str, pairs: Pairs, layers: int, table: Table, reported: str) -
     richer = {p: welch(table.entangling[p[1], layers], table.entangling[p[0], layers]) for p in pairs}
 
     def told(gaps: Mapping[tuple[int, int], Gap]) -> str:
-        return "; ".join(f"{b} against {a} {gap}" for (a, b), gap in gaps.items())
+        return "; ".join(f"circuit {b} against {a} {gap}" for (a, b), gap in gaps.items())
 
     gaps = [*closer.values(), *richer.values()]
     status: Status = (
@@ -155,8 +154,8 @@ def _saturation(config: Sim2019, table: Table) -> list[Finding]:
         Finding(
             f"Expressibility saturates with depth, and not always at the floor ({before} to {last} layers).",
             "holds" if level else "unclear",
-            f"at the floor with {_layers(last)}: {_listed(at_floor)}; level above it (divergence): {_listed(level)}; "
-            f"still falling: {_listed(still)}",
+            f"circuits at the floor with {_layers(last)}: {_listed(at_floor)}; above it and no longer falling "
+            f"(divergence): {_listed(level)}; still falling: {_listed(still)}",
             'expressibility "saturates"; rate and saturated value tell circuits apart',
         )
     ]

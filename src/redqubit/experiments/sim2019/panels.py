@@ -2,7 +2,7 @@
 
 from redqubit.experiments.sim2019.config import ENTANGLERS, N_QUBITS, Sim2019
 from redqubit.experiments.sim2019.published import PUBLISHED
-from redqubit.experiments.sim2019.table import Sample, Table, score
+from redqubit.experiments.sim2019.table import Table, score
 from redqubit.quantum.ansatzes import sim
 from redqubit.quantum.descriptors import haar_entangling_capability
 from redqubit.result import Panel
@@ -36,7 +36,7 @@ def _expressibility(config: Sim2019, table: Table, layers: int) -> Panel:
                 str(ours),
                 f"{known.expressibility:.4f}",
                 _signed(score(ours, known.expressibility, table.floor.spread)),
-                f"{known.simulated_expressibility:.4f} ± {known.simulated_spread / 10**0.5:.4f}",
+                f"{known.simulated_expressibility:.4f}",
                 "at the floor" if rank is None else rank,
             ]
         )
@@ -74,9 +74,9 @@ def _entangling(config: Sim2019, table: Table, layers: int) -> Panel:
             [
                 c,
                 ENTANGLERS[c],
-                _tidy(ours),
+                str(ours),
                 f"{published:.4f}",
-                _signed(score(ours, published)),
+                _signed(published - ours.mean, 4),
                 f"{published / ours.mean:.2f}" if ours.mean > 1e-6 else "–",
                 f"{table.root[c, layers].mean:.4f}",
                 f"{known.simulated_entangling_capability:.4f}",
@@ -86,9 +86,9 @@ def _entangling(config: Sim2019, table: Table, layers: int) -> Panel:
         "facts",
         f"Entangling capability with {_layers(layers)}",
         f"Mean Meyer-Wallach measure Q, 0 to 1; Haar-random states have {haar_entangling_capability(N_QUBITS):.4f}. "
-        f"Ours: mean ± standard error over {config.repeats} repeats of {config.n_states:,} states. Difference: "
-        "published minus ours in standard errors; ratio: published to ours. Mean root: of the root of one qubit's "
-        "linear entropy, another measure, as a control.",
+        f"Ours: mean ± standard error over {config.repeats} repeats of {config.n_states:,} states. Difference "
+        "and ratio: of published to ours. Mean root: of the root of one qubit's linear entropy, another measure, as a "
+        "control.",
         ENTANGLING,
         data={
             "columns": [
@@ -113,7 +113,7 @@ def _over_layers(config: Sim2019, metric: str, section: str, y_label: str) -> li
         Panel(
             "curves",
             f"{section} over layers",
-            "One plot per circuit; the others stand grey behind it. All start from fresh random angles.",
+            "Each line is a circuit, named by its number.",
             section,
             metric,
             "layers",
@@ -128,7 +128,7 @@ def _drawings(config: Sim2019) -> list[Panel]:
     return [
         Panel(
             "pre",
-            f"Circuit {c}: {ENTANGLERS[c]}",
+            f"Circuit {c}: {'no entanglers' if ENTANGLERS[c] == 'none' else ENTANGLERS[c]}",
             f"One layer, {sim(c).n_weights} parameters.",
             CIRCUITS,
             data={"text": str(sim(c))},
@@ -137,13 +137,9 @@ def _drawings(config: Sim2019) -> list[Panel]:
     ]
 
 
-def _tidy(sample: Sample) -> str:
-    """Write a value that no draw changes without an error."""
-    return f"{abs(sample.mean):.4f}" if sample.spread < 1e-9 else str(sample)
-
-
-def _signed(value: float) -> str:
-    return "0.0" if value == 0 else f"{value:+.1f}".replace("-", "−")
+def _signed(value: float, digits: int = 1) -> str:
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text[1:] if float(f"{value:.{digits}f}") == 0 else text
 
 
 def _layers(n: int) -> str:

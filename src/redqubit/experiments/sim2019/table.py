@@ -35,7 +35,10 @@ class Sample:
         return self.spread / math.sqrt(len(self.values))
 
     def __str__(self) -> str:
-        return f"{self.mean:.4f} ± {self.standard_error:.4f}"
+        if self.spread < 1e-9:  # rounding: no draw changes it
+            return f"{abs(self.mean):.4f}"
+        digits = max(4, math.ceil(-math.log10(self.standard_error)))
+        return f"{self.mean:.{digits}f}\u00a0±\u00a0{self.standard_error:.{digits}f}"
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Gap:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+        return f"{self.value:+.4f} [{self.low:+.4f}, {self.high:+.4f}]".replace("-", "−")
 
 
 class Table:
