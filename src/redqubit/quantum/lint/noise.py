@@ -1,0 +1,110 @@
+"""Noise that does nothing: RQ007."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from redqubit.quantum.channels import Channel
+from redqubit.quantum.circuit import Circuit, Gate
+from redqubit.quantum.fuse import cast
+from redqubit.quantum.lint.findings import LintFinding, finding, gate_at, listed
+from redqubit.quantum.lint.probe import TOLERANCE, Probe
+from redqubit.quantum.measure import Basis, with_readout
+from redqubit.quantum.noise import NoiseModel, OverRotation, Rule
+
+MAX_QUBITS = 6  # of density matrices
+POINTS = 8
+
+
+def unused_rules(circuit: Circuit, model: NoiseModel) -> list[LintFinding]:
+    """Return RQ007 for rules of a noise model that no gate of the circuit matches, and for a model without any."""
+    gates = [(g.name, g.wires, bool(g.angles)) for g in circuit.gates if isinstance(g, Gate)]
+    if circuit.initial is not None:
+        gates.append(("Amplitude", tuple(range(circuit.n_qubits)), False))
+    found = []
+    for i, rule in enumerate(model.rules):
+        if isinstance(rule, OverRotation):
+            used = any(angles and (not rule.gates or name in rule.gates) for name, _, angles in gates)
+        else:
+            used = any(rule.matches(name, wires) for name, wires, _ in gates)
+        if not used:
+            asked = [f"gates {listed(rule.gates)}"] if not hasattr(rule, "pair") and rule.gates else []
+            asked += [f"wires {listed(rule.wires)}"] if isinstance(rule, Rule) and rule.wires else []
+            asked += [f"{rule.n_wires} wires"] if isinstance(rule, Rule) and rule.n_wires else []
+            what = f"rule {i} of the noise model ({type(rule).__name__}{': ' if asked else ''}{', '.join(asked)})"
+            found.append(finding("RQ007", (), f"no gate matches {what}", {"gates": len(gates), "matches": 0}))
+    if not model.rules and not any(p for pair in model.readout for p in pair):
+        found.append(finding("RQ007", (), "the noise model is empty", {"rules": 0}))
+    return found
+
+
+def noise_findings(circuit: Circuit, bases: Sequence[Basis], probe: Probe | None) -> list[LintFinding]:
+    """Return RQ007 for channels of a circuit that are of strength zero, or whose kind changes no output.
+
+    Channels of one name and strength count as one: that the last of many does not reach the read-out is no defect.
+    """
+    kinds: dict[tuple[object, ...], list[int]] = {}
+    for i, gate in enumerate(circuit.gates):
+        if isinstance(gate, Channel):
+            kinds.setdefault((gate.name, gate.parameters, gate.kraus), []).append(i)
+    zero, off = list[int](), list[int]()
+    largest = 0.0
+    for places in kinds.values():
+        if is_identity(circuit.gates[places[0]]):
+            zero += places
+        elif probe is not None and circuit.n_qubits <= MAX_QUBITS:
+            change = largest_change(circuit, bases, probe, places)
+            if change <= TOLERANCE:
+                off += places
+                largest = max(largest, change)
+    found = []
+    if zero:
+        at = [gate_at(circuit, i) for i in sorted(zero)]
+        found.append(finding("RQ007", at, "a channel of strength zero is no noise", {"channels": len(zero)}))
+    if off:
+        at = [gate_at(circuit, i) for i in sorted(off)]
+        evidence = {"largest_output_change": largest, "points": POINTS}
+        found.append(finding("RQ007", at, "taking all of this noise out changes no output", evidence))
+    if circuit.readout and not any(p for pair in circuit.readout for p in pair):
+        found.append(finding("RQ007", (), "all read-out errors are zero", {"wires": len(circuit.readout)}))
+    return found
+
+
+def is_identity(channel: object) -> bool:
+    """Tell whether a channel does nothing: every Kraus operator is a multiple of the identity."""
+    if not isinstance(channel, Channel):
+        return False
+    return all(
+        abs(v - (m[0][0] if r == c else 0)) <= 1e-12
+        for m in channel.operators
+        for r, row in enumerate(m)
+        for c, v in enumerate(row)
+    )
+
+
+def largest_change(circuit: Circuit, bases: Sequence[Basis], probe: Probe, places: Sequence[int]) -> float:
+    """Return the largest change of an output when the channels at these places are taken out."""
+    free = replace(circuit, gates=_freed(circuit, probe))
+    less = replace(free, gates=tuple(g for i, g in enumerate(free.gates) if i not in set(places)))
+    z = probe.values(probe.x, probe.w)[:POINTS]
+    return float((_read(free, bases, z) - _read(less, bases, z)).abs().max())
+
+
+def _freed(circuit: Circuit, probe: Probe) -> tuple[Gate | Channel, ...]:
+    """Return the gates of the probe's free circuit with the channels of `circuit` between them."""
+    gates = iter(probe.free.gates)
+    return tuple(g if isinstance(g, Channel) else next(gates) for g in circuit.gates)
+
+
+def _read(circuit: Circuit, bases: Sequence[Basis], z: Tensor) -> Tensor:
+    """Return the outputs (B, K) of a noisy circuit whose angles are all inputs."""
+    from redqubit.quantum import density
+
+    total = torch.zeros(())
+    for b in bases:
+        plan = cast(density.build(replace(circuit, gates=(*circuit.gates, *b.gates))), z.dtype, z.device)
+        table = with_readout(b.table, circuit.readout)
+        total = total + density.expectations(plan, z[:, : circuit.n_inputs], z.new_zeros(0), table)
+    return total
