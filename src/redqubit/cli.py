@@ -1,12 +1,11 @@
-"""The command line: audit | reproduce | list | report | doctor."""
+"""The command line: audit | reproduce | lint | list | report | doctor."""
 
 import json
 import os
 import sys
-from collections.abc import Sequence
-from importlib.metadata import version as installed
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -26,6 +25,8 @@ from redqubit.version import __version__
 
 if TYPE_CHECKING:
     from redqubit.runner import Progress as Callback
+
+T = TypeVar("T")
 
 app = typer.Typer(
     help="Red-team quantum neural networks: attack them, check what can be trusted, and write a report.",
@@ -73,6 +74,7 @@ def audit_command(
     seeds: Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2.")] = None,
     eps: Annotated[str | None, typer.Option(help="L-infinity radii, such as 0.05,0.1.")] = None,
     attacks: Annotated[str | None, typer.Option(help="Attacks, such as fgsm,pgd_strong,square.")] = None,
+    noise: Annotated[str | None, typer.Option(help="Noise of the circuits, such as quid:0.05 or ibm_kyiv.")] = None,
     workers: Workers = None,
     device: Annotated[str, typer.Option(help="Torch device, or auto.")] = "auto",
     out: Out = None,
@@ -88,9 +90,11 @@ def audit_command(
 
     changes = (read(config) if config else {}) | assignments(settings or [])
     changes |= {k: v.split(",") for k, v in (("seeds", seeds), ("eps", eps), ("attacks", attacks)) if v is not None}
+    changes |= {} if noise is None else {"noise": noise}
     resolve(Audit(), changes)  # a slip in a name is told before any download
     _download(data, data_dir, silent=quiet or as_json)
-    folder = out or Path("runs", f"audit-{model.rpartition(':')[2]}-{Path(data).stem}")
+    named = model.rpartition(":")[2] + ("" if noise is None else f"+{noise.replace(':', '-')}")
+    folder = out or Path("runs", f"audit-{named}-{Path(data).stem}")
     with _Bar(quiet or as_json) as progress:
         page = audit(
             model,
@@ -158,6 +162,52 @@ def report_command(
     _conclude(report.build(folder), quiet=quiet, as_json=as_json)
 
 
+@app.command("lint")
+def lint_command(
+    target: Annotated[
+        str | None,
+        typer.Argument(help="A model, a circuit such as sim3, package.module:function, or an OpenQASM file."),
+    ] = None,
+    shape: Annotated[str, typer.Option(help="Shape of a sample, for models.")] = "1,8,8",
+    classes: Annotated[int, typer.Option(min=2, help="Number of classes, for models.")] = 10,
+    qubits: Annotated[int, typer.Option(min=1, help="Number of qubits, for circuits by name.")] = 4,
+    wires: Annotated[str | None, typer.Option(help="Wires read of a circuit, such as 0,1; all by default.")] = None,
+    domain: Annotated[
+        str | None, typer.Option(help="Smallest and largest value of a feature, such as 0,1; as seen by default.")
+    ] = None,
+    select: Annotated[str, typer.Option(help="Rules to show, such as RQ001,RQ003; all by default.")] = "",
+    ignore: Annotated[str, typer.Option(help="Rules to leave out.")] = "",
+    explain: Annotated[str | None, typer.Option(help="Print what this rule is about.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find what in a circuit cannot do what it is there for; exit code 1 when there is an error or a warning."""
+    from redqubit.auditing.lint import find_targets, shown
+    from redqubit.quantum.lint import explain as told
+    from redqubit.quantum.lint import fails, selected
+
+    if explain is not None:
+        typer.echo(told(explain))
+        return
+    if target is None:
+        raise UsageError("Argument `target` must be given: a model, a circuit, package.module:function or a file.")
+    rules = {"select": _words(select), "ignore": _words(ignore)}
+    selected((), **rules)  # a slip in a code is told before any work
+    ends = None if domain is None else _numbers("domain", domain, float)
+    if ends is not None and len(ends) != 2:
+        raise UsageError(f"Option --domain must be two numbers, low,high, but is {domain}.")
+    targets = find_targets(
+        target,
+        input_shape=_numbers("shape", shape, int),
+        n_classes=classes,
+        n_qubits=qubits,
+        wires=None if wires is None else _numbers("wires", wires, int),
+    )
+    found = {t.name: selected(t.findings(ends and (ends[0], ends[1])), **rules) for t in targets}
+    typer.echo(shown(found, as_json=as_json))
+    if any(fails(findings) for findings in found.values()):
+        raise typer.Exit(1)
+
+
 @app.command("list")
 def list_command(as_json: Json = False) -> None:
     """Name the models, data sets, attacks and experiments."""
@@ -183,36 +233,19 @@ def list_command(as_json: Json = False) -> None:
 
 @app.command("doctor")
 def doctor_command(as_json: Json = False) -> None:
-    """Check the installation: versions, device, and a circuit whose value is known."""
-    import math
+    """Check the installation: versions, device, circuits of known value, and how circuits are simulated."""
+    from redqubit.doctor import examine
 
-    import torch
-
-    from redqubit.models import QuantumLayer
-    from redqubit.quantum import Circuit, Gate, Input
-
-    t = torch.tensor([[0.3, 1.1]], dtype=torch.float64, requires_grad=True)
-    canary = Circuit(2, (Gate("RY", (0,), (Input(0),)), Gate("RY", (1,), (Input(1),)), Gate("CX", (0, 1))))
-    value = QuantumLayer(canary, wires=[1])(t)  # <Z_1> = cos(x0) cos(x1)
-    (slope,) = torch.autograd.grad(value.sum(), t)
-    wrong = abs(float(value.detach()) - math.cos(0.3) * math.cos(1.1)) + abs(
-        float(slope[0, 0]) + math.sin(0.3) * math.cos(1.1)
-    )
-    found = {
-        "redqubit": __version__,
-        "python": sys.version.split()[0],
-        "torch": installed("torch"),
-        "device": torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f"cpu, {torch.get_num_threads()} threads",
-        "canary circuit": "ok" if wrong < 1e-12 else f"WRONG by {wrong:.2g}",
-    }
+    seen = examine()
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(json.dumps({**seen.found, "methods": seen.methods}, indent=1))
     else:
-        for key, text in found.items():
+        for key, text in seen.found.items():
             typer.echo(f"{key:<15} {text}")
-    if wrong >= 1e-12:
+        typer.echo("how circuits are simulated:")
+        for key, text in seen.methods.items():
+            typer.echo(f"  {key:<37} {text}")
+    if not seen.healthy:
         raise typer.Exit(1)
 
 
@@ -223,6 +256,17 @@ def _workers(asked: int | None, device: str) -> int:
     if asked is not None:
         return asked
     return max(1, len(os.sched_getaffinity(0))) if find_device(device).type == "cpu" else 1
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(option: str, text: str, kind: Callable[[str], T]) -> tuple[T, ...]:
+    try:
+        return tuple(map(kind, _words(text)))
+    except ValueError:
+        raise UsageError(f"Option --{option} must be numbers with commas between, but is {text}.") from None
 
 
 def _first_line(text: str | None) -> str:
