@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from redqubit.errors import UsageError
 from redqubit.quantum.circuit import Circuit
-from redqubit.quantum.engine import Choice, Engine, check_method, choose
+from redqubit.quantum.engine import Choice, Engine, OnBackend, Runner, check_method, choose
 from redqubit.quantum.fuse import cast
-from redqubit.quantum.gradients import SPSA, at_value, check_shots, parameter_shift, sample, spsa, unroll
+from redqubit.quantum.gradients import SPSA, check_shots, parameter_shift, spsa, unroll
 from redqubit.quantum.interop import Imported
 from redqubit.quantum.measure import Observable, Probabilities, bases, z_of
 from redqubit.quantum.noise import NoiseModel, with_noise
@@ -39,6 +39,8 @@ class QuantumLayer(nn.Module):
             sampled and its gradient is that of the expectation value.
         method: How to simulate, see `redqubit.quantum.engine`; "auto" chooses.
         products: Features that are multiplied to make the circuit's last inputs, as in ZZ feature maps.
+        backend: A Qiskit backend or estimator primitive, fake or real, that runs the circuit in place of a simulator,
+            with `shots`; it has gradients by parameter-shift and spsa only.
         n_trajectories: Runs per sample where noise is simulated by trajectories.
         weights: Initial weights (n_weights,), in radians; uniform in [0, 2 pi) when absent.
         trainable: Whether weights are an `nn.Parameter` with gradient; frozen weights stay in the state dict.
@@ -65,6 +67,7 @@ class QuantumLayer(nn.Module):
         gradient: Gradient | SPSA = "exact",
         method: str = "auto",
         products: Sequence[Sequence[int]] = (),
+        backend: Any = None,
         n_trajectories: int = 100,
         weights: Tensor | None = None,
         trainable: bool = True,
@@ -78,7 +81,7 @@ class QuantumLayer(nn.Module):
         self.circuit = circuit if noise is None else with_noise(circuit, noise)
         self.outputs = outputs if isinstance(outputs, Probabilities) else tuple(outputs)
         self.shots, self.gradient, self.method, self.n_trajectories = shots, gradient, method, n_trajectories
-        self.products = tuple(map(tuple, products))
+        self.products, self.backend = tuple(map(tuple, products)), backend
         self._check_options()
         if weights is None:
             if circuit.n_weights and generator is None:
@@ -90,11 +93,12 @@ class QuantumLayer(nn.Module):
             )
         self.weights = nn.Parameter(weights.detach().clone(), requires_grad=trainable)
         self.generator = generator
-        if generator is None and (self.is_random or isinstance(gradient, SPSA) or gradient == "spsa"):
+        draws = self.is_random if backend is None else False  # a backend has a generator of its own
+        if generator is None and (draws or isinstance(gradient, SPSA) or gradient == "spsa"):
             raise UsageError("Argument `generator` must be given for shots, trajectories and spsa: they draw from it.")
         self._bases = bases(n, outputs, self.circuit.readout)
         self._angles = unroll(self.circuit)[1] if self._by_runs else None
-        self._engines: dict[str, list[Engine]] = {}  # by type of device; one for each basis
+        self._engines: dict[str, Sequence[Runner]] = {}  # by type of device; one for each basis
 
     @classmethod
     def of(cls, imported: Imported, **options: Any) -> Self:
@@ -131,7 +135,7 @@ class QuantumLayer(nn.Module):
         options: dict[str, Any] = {
             "observables": self.outputs, "shots": self.shots, "gradient": self.gradient, "method": self.method,
             "products": self.products, "n_trajectories": self.n_trajectories, "weights": self.weights,
-            "trainable": self.weights.requires_grad, "generator": self.generator,
+            "trainable": self.weights.requires_grad, "generator": self.generator, "backend": self.backend,
         }  # fmt: skip
         return type(self)(self.circuit, **(options | changes)).train(self.training)
 
@@ -148,7 +152,7 @@ class QuantumLayer(nn.Module):
     @property
     def is_random(self) -> bool:
         """Whether two passes over the same sample may differ."""
-        return self.shots is not None or self.choice().method == "trajectories"
+        return self.shots is not None or self.backend is not None or self.choice().method == "trajectories"
 
     @property
     def _by_runs(self) -> bool:
@@ -211,45 +215,43 @@ class QuantumLayer(nn.Module):
         check(self.circuit, x, self.weights)
         return x
 
-    def _read(self, engine: Engine, x: Tensor, weights: Tensor) -> Tensor:
+    def _read(self, engine: Runner, x: Tensor, weights: Tensor) -> Tensor:
         """Return what one basis adds to the outputs."""
         if self._angles is None:
-            if self.shots is None:
-                return engine.values(x, weights)
-            p, table = engine.probabilities(x, weights), engine.table.to(x)
-            return at_value(p @ table, sample(p, table, self.shots, generator=self._random))
+            return engine.run(x, weights)
 
         def run(angles: Tensor) -> Tensor:
-            nothing = angles.new_zeros(0)
-            if self.shots is None:
-                return engine.values(angles, nothing)
-            p = engine.probabilities(angles, nothing)
-            return sample(p, engine.table.to(p), self.shots, generator=self._random)
+            return engine.run(angles, angles.new_zeros(0))
 
         angles = cast(self._angles, x.dtype, x.device)
         if self.gradient == "parameter-shift":
             return parameter_shift(run, angles, x, weights)
-        mode = self.gradient if isinstance(self.gradient, SPSA) else SPSA()
-        return spsa(run, angles, x, weights, mode=mode, generator=self._random)
-
-    @property
-    def _random(self) -> torch.Generator:
         assert self.generator is not None  # held by the constructor
-        return self.generator
+        mode = self.gradient if isinstance(self.gradient, SPSA) else SPSA()
+        return spsa(run, angles, x, weights, mode=mode, generator=self.generator)
 
-    def _ready(self, device: torch.device) -> list[Engine]:
-        """Return an engine for each basis, made when first used on this type of device."""
+    def _ready(self, device: torch.device) -> Sequence[Runner]:
+        """Return what evaluates each basis, made when first used on this type of device."""
         if device.type not in self._engines:
-            method = self.choice(device).method
-            options = {"n_trajectories": self.n_trajectories, "generator": self.generator}
-            self._engines[device.type] = [
-                Engine(
-                    unroll(turned)[0] if self._by_runs else turned,
-                    basis.table,
-                    method,
-                    **(options if method == "trajectories" else {}),
-                )
-                for basis in self._bases
-                for turned in [replace(self.circuit, gates=self.circuit.gates + basis.gates)]
-            ]
+            self._engines[device.type] = self._made(device)
         return self._engines[device.type]
+
+    def _made(self, device: torch.device) -> Sequence[Runner]:
+        def ready(circuit: Circuit) -> Circuit:
+            return unroll(circuit)[0] if self._by_runs else circuit
+
+        if self.backend is not None:
+            return [OnBackend(ready(self.circuit), self.outputs, self.backend, shots=self.shots)]
+        method = self.choice(device).method
+        turned = [replace(self.circuit, gates=self.circuit.gates + basis.gates) for basis in self._bases]
+        return [
+            Engine(
+                ready(circuit),
+                basis.table,
+                method,
+                shots=self.shots,
+                n_trajectories=self.n_trajectories,
+                generator=self.generator,
+            )
+            for circuit, basis in zip(turned, self._bases, strict=True)
+        ]

@@ -1,10 +1,11 @@
 """Which way to simulate a circuit, and why; one front for all ways."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from redqubit.errors import UsageError
 from redqubit.quantum import bloch as heisenberg
 from redqubit.quantum.circuit import Circuit
 from redqubit.quantum.fuse import cast
+from redqubit.quantum.gradients import at_value, sample
+from redqubit.quantum.measure import Observable, Probabilities
 from redqubit.registry import unknown
 
 # method -> module with build(circuit) -> plan and expectations(plan, x, weights, table) -> (B, K)
@@ -79,6 +82,18 @@ def check_method(method: str, circuit: Circuit) -> None:
         )
 
 
+class Runner(Protocol):
+    """What evaluates a circuit: a simulator or a backend."""
+
+    def run(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Return the outputs (B, K) as they come, from shots where there are any."""
+        ...
+
+    def estimate(self, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return expectation values and their standard errors (B, K)."""
+        ...
+
+
 class Engine:
     """A circuit and a table of what its basis states stand for, evaluated by one method.
 
@@ -86,50 +101,56 @@ class Engine:
         circuit: The circuit, noise included; its read-out errors are expected to be in `table`.
         table: (2^n, K); output k is the mean of column k over the basis states.
         method: A method, not "auto".
-        options: What the method takes beside: n_trajectories and generator.
+        shots: Draws of a basis state for each sample; exact expectation values when None.
+        n_trajectories: Runs per sample of the method "trajectories".
+        generator: Source of draws and trajectories.
     """
 
-    def __init__(self, circuit: Circuit, table: Tensor, method: str, **options: Any) -> None:
+    def __init__(
+        self,
+        circuit: Circuit,
+        table: Tensor,
+        method: str,
+        *,
+        shots: int | None = None,
+        n_trajectories: int = 100,
+        generator: torch.Generator | None = None,
+    ) -> None:
         module = import_module(f"redqubit.quantum.{_MODULES[method]}")
-        self.method = method
+        self._method, self._shots, self._generator = method, shots, generator
+        self._plan, self._table = module.build(circuit), table
         self._expectations: Callable[..., Any] = module.expectations
-        self.table = table
-        self._plan = module.build(circuit)
-        self._options = options
+        if method == "trajectories":
+            self._expectations = partial(module.expectations, n_trajectories=n_trajectories, generator=generator)
         self._ready: dict[tuple[torch.dtype, torch.device], Any] = {}  # plan and table in the precisions used
         self._folded: tuple[Tensor, Tensor] | None = None  # frozen weights and their observable
 
-    def values(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Return the outputs (B, K)."""
-        plan, table = self._cast(x)
-        if self.method == "heisenberg":
-            return heisenberg.contract(self._fold(plan, weights, table), heisenberg.features(plan, x))
-        if self.method == "trajectories":
+    def run(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Return the outputs (B, K): exact, or from shots with the gradient of the expectation values."""
+        if self._shots is None:
             return self.estimate(x, weights)[0]
-        out: Tensor = self._expectations(plan, x, weights, table)
-        return out
-
-    def probabilities(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Return the probabilities of the basis states (B, 2^n)."""
-        plan, _ = self._cast(x)
-        if self.method == "trajectories":
-            return self._expectations(plan, x, weights, None, **self._options)[0]  # type: ignore[no-any-return]
-        out: Tensor = self._expectations(plan, x, weights, None)
-        return out
+        assert self._generator is not None
+        plan, table = self._cast(x)
+        p: Tensor = self._expectations(plan, x, weights, None)
+        p = p[0] if self._method == "trajectories" else p
+        return at_value(p @ table, sample(p, table, self._shots, generator=self._generator))
 
     def estimate(self, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the outputs and their standard errors (B, K), which are zero but for trajectories."""
-        if self.method != "trajectories":
-            values = self.values(x, weights)
-            return values, torch.zeros_like(values)
+        """Return expectation values and their standard errors (B, K), which are zero but for trajectories."""
         plan, table = self._cast(x)
-        mean, error = self._expectations(plan, x, weights, table, **self._options)
-        return mean, error
+        if self._method == "heisenberg":
+            values = heisenberg.contract(self._fold(plan, weights, table), heisenberg.features(plan, x))
+        elif self._method == "trajectories":
+            mean, error = self._expectations(plan, x, weights, table)
+            return mean, error
+        else:
+            values = self._expectations(plan, x, weights, table)
+        return values, x.new_zeros(()).expand_as(values)
 
     def _cast(self, x: Tensor) -> Any:
         key = (x.dtype, x.device)
         if key not in self._ready:
-            self._ready[key] = cast((self._plan, self.table), x.dtype, x.device)
+            self._ready[key] = cast((self._plan, self._table), x.dtype, x.device)
         return self._ready[key]
 
     def _fold(self, plan: heisenberg.BlochPlan, weights: Tensor, table: Tensor) -> Tensor:
@@ -145,3 +166,28 @@ class Engine:
         if not torch.is_inference_mode_enabled():  # what is made there cannot be part of a graph later
             self._folded = (weights.detach().clone(), folded)
         return folded
+
+
+class OnBackend:
+    """A circuit that a Qiskit backend runs, with gradients from shifted runs only."""
+
+    def __init__(
+        self, circuit: Circuit, outputs: Sequence[Observable] | Probabilities, backend: Any, *, shots: int | None
+    ) -> None:
+        from redqubit.quantum.qiskit import BackendRun
+
+        observables: Any = outputs  # probabilities are refused there
+        self._run = BackendRun(circuit, observables, backend, shots=shots)
+
+    def run(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Return the outputs (B, K)."""
+        if torch.is_grad_enabled() and (x.requires_grad or weights.requires_grad):
+            raise UsageError(
+                "Argument `gradient` must be parameter-shift or spsa for gradients on a backend, which gives no exact "
+                "ones; for values alone use torch.no_grad()."
+            )
+        return self._run(x, weights)
+
+    def estimate(self, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Refuse: a backend has no expectation values."""
+        raise UsageError("A backend gives no expectation values: run the layer without `backend` for them.")
