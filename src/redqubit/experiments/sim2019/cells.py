@@ -60,7 +60,7 @@ def run_circuit(config: Sim2019, number: int, layers: int, device: torch.device)
     for repeat in range(config.repeats):
         divergence = expressibility(circuit, generator=generator, repeats=1, device=device).value
         psi = random_states(circuit, config.n_states, generator=generator, device=device)
-        entropies = linear_entropies(psi).clamp(min=0)  # rounding may leave one a hair below 0
+        entropies = linear_entropies(psi).round(decimals=12).clamp(min=0)  # what is exactly 0 or 1 shall say so
         for metric, value, reported in (
             ("expressibility", divergence, known.expressibility if known else None),
             ("entangling_capability", float(entropies.mean()), known.entangling_capability if known else None),
