@@ -1,76 +1,41 @@
-"""The workloads W1 and W2 in RedQubit, in its peers, and gate by gate in float64 as the reference.
+"""The workloads in RedQubit and in its peers. Imports stand inside functions: a process loads one library."""
 
-Every library reads the same circuit, which is data, at trace time. Imports stand inside functions: a process
-loads one library.
-"""
-
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-Array = Any  # of the library at hand
-Call = Callable[[], tuple[Array, ...]]  # outputs, gradient to x, gradient to w; the latter two where asked for
-
-
-@dataclass(frozen=True)
-class Case:
-    """One thing to time. `gradient`: forward and backward, else forward alone."""
-
-    workload: str
-    batch: int
-    gradient: bool
-
-    def __str__(self) -> str:
-        return f"{self.workload} B={self.batch} {'forward+backward' if self.gradient else 'forward'}"
-
-    @property
-    def trainable(self) -> bool:
-        """Whether the weights take a gradient; W2 freezes them."""
-        return self.workload == "W1"
-
-    def circuit(self) -> Any:
-        """Return the circuit as RedQubit's data, which every library below reads."""
-        from redqubit.quantum import ansatzes, encodings
-
-        if self.workload == "W1":
-            return ansatzes.dressed(10, 6)
-        return encodings.angle(4) + ansatzes.robqunn("full", order="zz_first")
-
-    def arrays(self) -> tuple[Array, Array, Array]:
-        """Return x (B, n), weights, and the vector (B, n) that the backward pass starts from, in float32."""
-        circuit, rng = self.circuit(), np.random.default_rng(0)
-        high = math.pi if self.workload == "W1" else 1.0  # W2 takes pixels
-        x = rng.uniform(0, high, (self.batch, circuit.n_inputs))
-        w = rng.uniform(0, 2 * math.pi, circuit.n_weights)
-        direction = rng.uniform(-1, 1, (self.batch, circuit.n_qubits))
-        return x.astype(np.float32), w.astype(np.float32), direction.astype(np.float32)
-
-
-WORKLOADS = {
-    "W1": "10 qubits, H, RY(x), 6 layers of CX on even then odd pairs and RY(w), all <Z>; gradients to x and w",
-    "W2": "4-qubit quanvolution with a fixed filter, RY(pi x), ZZ on all pairs, Rot, all <Z>; gradient to x",
-}
-CASES = [Case(name, b, g) for name, b in (("W1", 64), ("W1", 256), ("W2", 3136)) for g in (False, True)]
-
+from cases import Array, Call, Case, values
+from workers import Library
 
 # Each function named after a library returns the call to time; what it does before counts in the first call.
 
 
 def redqubit(case: Case) -> Call:
+    return _redqubit(case, graphs=False)
+
+
+def redqubit_graphs(case: Case) -> Call:
+    return _redqubit(case, graphs=True)
+
+
+def _redqubit(case: Case, *, graphs: bool) -> Call:
     import torch
 
     from redqubit.models.layer import QuantumLayer
 
-    x, w, direction = map(torch.from_numpy, case.arrays())
-    layer = QuantumLayer(case.circuit(), weights=w, trainable=case.trainable)
-    return _torch_call(case, layer, x, layer.weights, direction)
+    x, w, direction = _tensors(case)
+    layer = QuantumLayer(case.circuit(), weights=w, trainable=case.trainable).to(case.device)
+    if not graphs:
+        return _torch_call(case, layer, x, layer.weights, direction)
+    sample = x.clone().requires_grad_(case.gradient)
+    with torch.set_grad_enabled(case.gradient):
+        captured = torch.cuda.make_graphed_callables(layer, (sample,))
+    return _torch_call(case, captured, x, layer.weights, direction)
 
 
 def pennylane_torch(case: Case) -> Call:
-    return _pennylane_torch(case, "default.qubit", "backprop", {})
+    return _pennylane_torch(case, _device(case), "backprop", {})
 
 
 def pennylane_lightning(case: Case) -> Call:
@@ -80,21 +45,30 @@ def pennylane_lightning(case: Case) -> Call:
 def _pennylane_torch(case: Case, device: str, diff_method: str, options: dict[str, Any]) -> Call:
     import torch
 
-    x, w, direction = map(torch.from_numpy, case.arrays())
+    x, w, direction = _tensors(case)
     w.requires_grad_(case.trainable)
     frozen = None if case.trainable else w.tolist()  # numbers are cheaper for PennyLane than tensors
     node = _pennylane(case, device, diff_method, "torch", options)
     return _torch_call(case, lambda v: torch.stack(tuple(node(v, frozen or w)), 1), x, w, direction)
 
 
+def _tensors(case: Case) -> Any:
+    import torch
+
+    return (torch.from_numpy(v).to(case.device) for v in case.arrays())
+
+
 def _torch_call(case: Case, model: Callable[[Array], Array], x: Array, w: Array, direction: Array) -> Call:
     import torch
 
+    wait = torch.cuda.synchronize if case.device == "cuda" else lambda: None
     if not case.gradient:
 
         def forward() -> tuple[Array, ...]:
             with torch.no_grad():
-                return (model(x),)
+                out = model(x)
+            wait()
+            return (out,)
 
         return forward
     x.requires_grad_()
@@ -102,7 +76,9 @@ def _torch_call(case: Case, model: Callable[[Array], Array], x: Array, w: Array,
 
     def both() -> tuple[Array, ...]:
         out = model(x)
-        return out.detach(), *torch.autograd.grad(out, sources, direction.to(out.dtype))
+        results = out.detach(), *torch.autograd.grad(out, sources, direction.to(out.dtype))
+        wait()
+        return results
 
     return both
 
@@ -110,8 +86,15 @@ def _torch_call(case: Case, model: Callable[[Array], Array], x: Array, w: Array,
 def pennylane_jax(case: Case) -> Call:
     import jax.numpy as jnp
 
-    node = _pennylane(case, "default.qubit", "backprop", "jax", {})
+    node = _pennylane(case, _device(case), "backprop", "jax", {})
     return _jax_call(case, lambda x, w: jnp.stack(node(x, w), 1))
+
+
+def _device(case: Case) -> str:
+    return "default.mixed" if case.noisy else "default.qubit"
+
+
+_PENNYLANE = {"H": "Hadamard", "CX": "CNOT", "Depolarizing": "DepolarizingChannel"}  # the others go by our names
 
 
 def _pennylane(case: Case, simulator: str, diff_method: str, interface: str, options: dict[str, Any]) -> Any:
@@ -119,11 +102,10 @@ def _pennylane(case: Case, simulator: str, diff_method: str, interface: str, opt
     import pennylane as qml
 
     circuit = case.circuit()
-    gates = {"H": qml.Hadamard, "RY": qml.RY, "CX": qml.CNOT, "IsingZZ": qml.IsingZZ, "Rot": qml.Rot}
 
     def node(x: Array, w: Array) -> list[Any]:
         for gate in circuit.gates:
-            gates[gate.name](*_angles(gate, x, w), wires=gate.wires)
+            getattr(qml, _PENNYLANE.get(gate.name, gate.name))(*values(gate, x, w), wires=gate.wires)
         return [qml.expval(qml.PauliZ(q)) for q in range(circuit.n_qubits)]
 
     device = qml.device(simulator, wires=circuit.n_qubits, **options)
@@ -138,22 +120,24 @@ def tensorcircuit_jax(case: Case) -> Call:
     circuit = case.circuit()
     n = circuit.n_qubits
     signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n - 1, -1, -1)) & 1).astype(np.float32)
+    names = {"CX": "cnot", "IsingZZ": "rzz"}
 
     def one(x: Array, w: Array) -> Array:
-        c = tc.Circuit(n)
+        c = (tc.DMCircuit if case.noisy else tc.Circuit)(n)
         for gate in circuit.gates:
-            angles = _angles(gate, x, w)
-            if gate.name == "H":
-                c.h(*gate.wires)
-            elif gate.name == "CX":
-                c.cnot(*gate.wires)
-            elif gate.name == "IsingZZ":
-                c.rzz(*gate.wires, theta=angles[0])
-            else:  # RY, or Rot = RZ RY RZ
-                for name, angle in zip(("ry",) if gate.name == "RY" else ("rz", "ry", "rz"), angles, strict=True):
+            v = values(gate, x, w)
+            if gate.name == "AmplitudeDamping":
+                c.amplitudedamping(*gate.wires, gamma=v[0], p=1.0)
+            elif gate.name == "Depolarizing":
+                c.depolarizing(*gate.wires, px=v[0] / 3, py=v[0] / 3, pz=v[0] / 3)
+            elif gate.name == "Rot":  # RZ RY RZ
+                for name, angle in zip(("rz", "ry", "rz"), v, strict=True):
                     getattr(c, name)(*gate.wires, theta=angle)
-        psi = c.state()
-        return (psi.real**2 + psi.imag**2) @ signs  # faster here than its own expectation values
+            else:
+                getattr(c, names.get(gate.name, gate.name.lower()))(*gate.wires, **({"theta": v[0]} if v else {}))
+        state = c.state()
+        p = state.diagonal().real if case.noisy else state.real**2 + state.imag**2
+        return p @ signs  # faster here than its own expectation values
 
     return _jax_call(case, jax.vmap(one, in_axes=(0, None)))
 
@@ -181,98 +165,37 @@ def _jax_call(case: Case, model: Callable[[Array, Array], Array]) -> Call:
     return lambda: tuple(jax.block_until_ready(frozen(x)))
 
 
-def reference(case: Case) -> Call:
-    """Return a simulation gate by gate in float64, with nothing of RedQubit's engine in it."""
-    import torch
-
-    circuit = case.circuit()
-    n = circuit.n_qubits
-    x, w, direction = (torch.from_numpy(v).double() for v in case.arrays())
-    w.requires_grad_(case.trainable)
-    y_axis = torch.tensor([[0, -1], [1, 0]], dtype=torch.complex128)  # -i Y
-    z_axis = torch.tensor([[-1j, 0], [0, 1j]], dtype=torch.complex128)  # -i Z
-
-    def turn(angle: Any, axis: Array) -> Array:  # exp(angle/2 axis), (2, 2) or (B, 2, 2)
-        half = torch.as_tensor(angle, dtype=torch.float64)[..., None, None] / 2
-        return torch.cos(half) * torch.eye(2) + torch.sin(half) * axis
-
-    def on(psi: Array, m: Array, q: int) -> Array:
-        parts = psi.reshape(len(psi), 2**q, 2, -1)
-        return (m[..., None, :, :] @ parts).reshape(psi.shape) if m.ndim == 3 else (m @ parts).reshape(psi.shape)
-
-    basis = torch.arange(2**n)
-    bits = torch.stack([(basis >> (n - 1 - q)) & 1 for q in range(n)])
-
-    def model(x: Array) -> Array:
-        psi = torch.zeros(len(x), 2**n, dtype=torch.complex128)
-        psi[:, 0] = 1
-        for gate in circuit.gates:
-            angles, q = _angles(gate, x, w), gate.wires[0]
-            if gate.name == "H":
-                psi = on(psi, torch.tensor([[1, 1], [1, -1]], dtype=torch.complex128) / math.sqrt(2), q)
-            elif gate.name == "RY":
-                psi = on(psi, turn(angles[0], y_axis), q)
-            elif gate.name == "Rot":
-                for angle, axis in zip(angles, (z_axis, y_axis, z_axis), strict=True):
-                    psi = on(psi, turn(angle, axis), q)
-            elif gate.name == "CX":
-                psi = psi[:, basis ^ (bits[q] << (n - 1 - gate.wires[1]))]
-            else:  # IsingZZ
-                equal = 1 - 2 * (bits[q] ^ bits[gate.wires[1]])
-                psi = psi * torch.exp(-0.5j * angles[0] * equal)
-        return psi.abs().square() @ (1 - 2 * bits.T).double()
-
-    return _torch_call(case, model, x, w, direction)
-
-
-def _angles(gate: Any, x: Array, w: Array) -> list[Any]:
-    """Return the angles of a gate as the library's numbers."""
-    from redqubit.quantum import Input, Weight
-
-    def one(a: Any) -> Any:
-        if not isinstance(a, Input | Weight):
-            return a
-        value = x[..., a.index] if isinstance(a, Input) else w[a.index]
-        return value if a.scale == 1 else a.scale * value
-
-    return [one(a) for a in gate.angles]
-
-
-@dataclass(frozen=True)
-class Library:
-    """A library to time: how, which packages it needs, and what to import before the clock starts."""
-
-    name: str
-    build: Callable[[Case], Call]
-    packages: tuple[str, ...]
-    modules: tuple[str, ...]
-
-
-REFERENCE = Library("reference", reference, ("torch",), ())
-LIBRARIES = [
-    Library("RedQubit", redqubit, ("redqubit", "torch"), ("redqubit.models.layer",)),
-    Library(
-        "TensorCircuit-NG, JAX jit",
-        tensorcircuit_jax,
-        ("tensorcircuit-ng", "jax"),
-        ("redqubit.quantum", "jax.numpy", "tensorcircuit"),
-    ),
-    Library(
-        "PennyLane default.qubit, JAX jit",
-        pennylane_jax,
-        ("pennylane", "jax"),
-        ("redqubit.quantum", "jax.numpy", "pennylane"),
-    ),
-    Library(
-        "PennyLane default.qubit, torch",
-        pennylane_torch,
-        ("pennylane", "torch"),
-        ("redqubit.quantum", "pennylane"),
-    ),
-    Library(
-        "PennyLane lightning.qubit, adjoint",
-        pennylane_lightning,
-        ("pennylane-lightning", "pennylane", "torch"),
-        ("redqubit.quantum", "pennylane", "pennylane_lightning.lightning_qubit"),
-    ),
-]
+_REDQUBIT = ("redqubit", "torch"), ("redqubit.models.layer",)
+_PENNYLANE_TORCH = Library(
+    "PennyLane, torch", pennylane_torch, ("pennylane", "torch"), ("redqubit.quantum", "pennylane")
+)
+LIBRARIES = {
+    "cpu": [
+        Library("RedQubit", redqubit, *_REDQUBIT),
+        Library(
+            "TensorCircuit-NG, JAX jit",
+            tensorcircuit_jax,
+            ("tensorcircuit-ng", "jax"),
+            ("redqubit.quantum", "jax.numpy", "tensorcircuit"),
+        ),
+        Library(
+            "PennyLane, JAX jit",
+            pennylane_jax,
+            ("pennylane", "jax"),
+            ("redqubit.quantum", "jax.numpy", "pennylane"),
+        ),
+        _PENNYLANE_TORCH,
+        Library(
+            "PennyLane lightning, adjoint",
+            pennylane_lightning,
+            ("pennylane-lightning", "pennylane", "torch"),
+            ("redqubit.quantum", "pennylane", "pennylane_lightning.lightning_qubit"),
+            lacks="noise channels",
+        ),
+    ],
+    "cuda": [
+        Library("RedQubit, eager", redqubit, *_REDQUBIT),
+        Library("RedQubit, CUDA graphs", redqubit_graphs, *_REDQUBIT),
+        _PENNYLANE_TORCH,
+    ],
+}

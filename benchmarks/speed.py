@@ -1,6 +1,6 @@
 """Time RedQubit against other simulators of differentiable circuits, in one run, on the same circuits.
 
-    python benchmarks/speed.py [--rounds 7] [--only W1|W2] [--json FILE] [--markdown FILE]
+    python benchmarks/speed.py [--device cpu|cuda] [--rounds 7] [--only W1 W3] [--json FILE] [--markdown FILE]
 
 How it is measured:
 
@@ -12,125 +12,30 @@ How it is measured:
   range over rounds. A case sits out once its calls have taken 5 seconds.
 - The first call (building, tracing and compiling, not importing) is shown in its own column.
 - Outputs and gradients are checked against a float64 simulation gate by gate.
+- On a GPU a call ends when the device is idle again. A case that does not fit its memory is named and left out.
 
 Peers that are not installed are named and left out. Exit code 1: a library failed or computed wrong numbers.
 """
 
 import argparse
-import gc
-import importlib
-import importlib.metadata
 import json
-import logging
-import multiprocessing
-import os
-import platform
 import sys
 import time
-import warnings
 from collections.abc import Sequence
-from contextlib import suppress
-from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from peers import CASES, LIBRARIES, REFERENCE, WORKLOADS, Call, Case, Library
+from cases import CASES, WORKLOADS, Case
+from peers import LIBRARIES
+from reference import REFERENCE
+from tables import aligned, between_markers, circumstances, machine, marked, say, spread, use_cores, version
+from workers import Library, Worker
 
 TOLERANCE = 1e-5  # of max |difference| / max(1, max |reference|); float32 reaches 1e-6
-SECONDS = 0.2  # per measurement: one library, one case, one round
-BUDGET = 5.0  # s; a case whose calls have taken so long sits out the rounds that are left
-START, END = "<!-- bench:start -->", "<!-- bench:end -->"
-
-
-def serve(connection: Connection, library: Library) -> None:
-    """Run one library: the first time a case is asked for make its first call, then measure it."""
-    warnings.simplefilter("ignore")  # about what a library would like to have installed or set
-    logging.disable(logging.WARNING)
-    calls: dict[Case, Call] = {}
-    while (case := connection.recv()) is not None:
-        try:
-            if case in calls:
-                connection.send(measure(calls[case]))
-                continue
-            for module in library.modules:
-                importlib.import_module(module)
-            start = time.perf_counter()
-            call = library.build(case)
-            results = call()
-            seconds = time.perf_counter() - start
-            calls[case] = call
-            connection.send((seconds, [np.asarray(r, dtype=np.float64) for r in results]))
-        except Exception as error:  # whatever a library raises ends this library, not the run
-            connection.send(f"{type(error).__name__}: {error}".splitlines()[0])
-
-
-def measure(call: Call) -> float:
-    """Return the median time of a call in milliseconds."""
-    gc.collect()
-    start = time.perf_counter()
-    call()  # warms the caches that another library had; a slow call needs no warming
-    once = time.perf_counter() - start
-    times = [once] if once > SECONDS else []
-    while sum(times) < SECONDS:
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return median(times) * 1e3
-
-
-class Worker:
-    """The process of one library, and what was measured there."""
-
-    def __init__(self, library: Library) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.name = library.name
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, library), daemon=True)
-        self.process.start()
-        theirs.close()  # so that a dead process is noticed
-        self.first: dict[Case, float] = {}  # s
-        self.errors: dict[Case, float] = {}
-        self.times: dict[Case, dict[int, float]] = {}  # ms by round
-        self.failure = ""
-
-    def ask(self, case: Case) -> Any:
-        """Return the answer; None after a failure, which is kept."""
-        try:
-            self.connection.send(case)
-            answer = self.connection.recv()
-        except (EOFError, OSError):
-            answer = "its process died"
-        if isinstance(answer, str):
-            self.failure = f"{case}: {answer}"
-            return None
-        return answer
-
-    def start(self, cases: Sequence[Case], wanted: dict[Case, list[Any]]) -> None:
-        """Make the first calls and check what they return."""
-        for case in cases:
-            if (answer := self.ask(case)) is None:
-                return
-            self.first[case], results = answer
-            self.errors[case] = max(distance(a, b) for a, b in zip(results, wanted[case], strict=True))
-            if not self.errors[case] <= TOLERANCE:
-                self.failure = f"{case}: wrong numbers, off by {self.errors[case]:.1e}"
-                return
-
-    def run(self, case: Case, round_: int) -> None:
-        """Measure a case, unless it is slow and had its share."""
-        times = self.times.setdefault(case, {})
-        if sum(times.values()) < BUDGET * 1e3 and (answer := self.ask(case)) is not None:
-            times[round_] = answer
-
-    def close(self) -> None:
-        """End the process."""
-        with suppress(OSError):
-            self.connection.send(None)
-        self.process.join(timeout=10)
-        self.process.terminate()
+MARKER = "bench"
 
 
 def distance(got: Any, want: Any) -> float:
@@ -143,25 +48,26 @@ def distance(got: Any, want: Any) -> float:
 def run(libraries: Sequence[Library], cases: Sequence[Case], rounds: int) -> list[Worker]:
     """Return one worker per library, after all rounds; those that failed say why."""
     oracle = Worker(REFERENCE)
-    wanted: dict[Case, list[Any]] = {}
-    for case in cases:
-        if (answer := oracle.ask(case)) is None:
-            raise SystemExit(f"The reference failed at {oracle.failure}")
-        wanted[case] = answer[1]
+    wanted = {case: oracle.start(case) for case in cases}
     oracle.close()
+    for case, failure in oracle.failures.items():
+        raise SystemExit(f"The reference failed at {case}: {failure}")
     workers = [Worker(library) for library in libraries]
     try:
         for worker in workers:
             begin = time.perf_counter()
-            worker.start(cases, wanted)
-            say(f"{worker.name}: {worker.failure or f'first calls took {time.perf_counter() - begin:.1f} s'}")
+            for case in cases:
+                if not (case.noisy and worker.library.lacks):
+                    check(worker, case, wanted[case] or [])
+            say(f"{worker.name}: first calls took {time.perf_counter() - begin:.1f} s")
+            for line in failures([worker]):
+                say(line)
         for r in range(rounds):
             begin = time.perf_counter()
             for i, case in enumerate(cases):
                 turn = (r + i) % len(workers)
                 for worker in [*workers[turn:], *workers[:turn]]:
-                    if not worker.failure:
-                        worker.run(case, r)
+                    worker.run(case, r)
             say(f"round {r + 1} of {rounds}: {time.perf_counter() - begin:.1f} s")
     finally:
         for worker in workers:
@@ -169,14 +75,23 @@ def run(libraries: Sequence[Library], cases: Sequence[Case], rounds: int) -> lis
     return workers
 
 
-def say(line: str) -> None:
-    """Report progress, apart from the table."""
-    print(line, file=sys.stderr, flush=True)
+def check(worker: Worker, case: Case, wanted: Sequence[Any]) -> None:
+    """Make the first call and compare what it returns."""
+    if (results := worker.start(case)) is None:
+        return
+    worker.errors[case] = max(distance(a, b) for a, b in zip(results, wanted, strict=True))
+    if not worker.errors[case] <= TOLERANCE:
+        worker.failures[case] = f"wrong numbers, off by {worker.errors[case]:.1e}"
+
+
+def failures(workers: Sequence[Worker]) -> list[str]:
+    """Return a line for every case that a library failed at."""
+    return [f"Failed: {w.name}, {case}: {text}" for w in workers for case, text in w.failures.items()]
 
 
 def fastest_peer(workers: Sequence[Worker], case: Case) -> Worker | None:
     """Return the peer with the lowest median."""
-    peers = [w for w in workers if w.name != "RedQubit" and w.times.get(case)]
+    peers = [w for w in workers if not w.name.startswith("RedQubit") and w.times.get(case)]
     return min(peers, key=lambda w: median(w.times[case].values()), default=None)
 
 
@@ -192,67 +107,32 @@ def table(workers: Sequence[Worker], workload: str, batch: int, cases: Sequence[
     """Return the lines of the table of one workload and batch."""
     rows = [["", "forward, ms", "speed", "forward + backward, ms", "speed", "first call, s", "error"]]
     for worker in workers:
+        done = [case for case in cases if worker.times.get(case) and case not in worker.failures]
+        if not done:
+            continue
         row = [worker.name]
         for case in cases:
+            if case not in done:
+                row += ["-", "-"]
+                continue
             peer = fastest_peer(workers, case)
             speed = "1" if worker is peer else spread(speeds(worker, peer, case))
             row += [spread(list(worker.times[case].values())), speed]
-        row.append(" / ".join(f"{worker.first[c]:.2f}" for c in cases))
-        rows.append([*row, f"{max(worker.errors[c] for c in cases):.0e}"])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])])
-    lines = [" | ".join([r[0].ljust(widths[0]), *map(str.rjust, r[1:], widths[1:])]) for r in rows]
-    return [f"**{workload}, batch {batch}**: {WORKLOADS[workload]}", "", *(f"| {line} |" for line in lines), ""]
+        row.append(" / ".join(f"{worker.first[c]:.2f}" for c in done))
+        rows.append([*row, f"{max(worker.errors[c] for c in done):.0e}"])
+    return [f"**{workload}, batch {batch}**: {WORKLOADS[workload]}", "", *aligned(rows), ""]
 
 
-def spread(values: Sequence[float]) -> str:
-    """Return median (lowest to highest)."""
-    if not values:
-        return "-"
-    low, middle, high = (f"{v:.3g}" if v < 1000 else f"{v:.0f}" for v in (min(values), median(values), max(values)))
-    return f"{middle} ({low} to {high})"
-
-
-def cores() -> int:
-    """Return how many cores this process may use, which is what torch and XLA take."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def machine() -> dict[str, Any]:
-    """Return what the numbers hang on, before the work starts."""
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return {
-        "cpu": names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine(),
-        "cores": cores(),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "python": platform.python_version(),
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
-def version(package: str) -> str | None:
-    """Return the version of a package; None when it is not installed."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def notes(workers: Sequence[Worker], left_out: Sequence[str], facts: dict[str, Any]) -> list[str]:
+def notes(left_out: Sequence[str], facts: dict[str, Any]) -> list[str]:
     """Return what the reader must know beside the numbers."""
-    n, versions = facts["cores"], ", ".join(f"{k} {v}" for k, v in facts["versions"].items())
-    load = "" if facts["load"] is None else f", load {facts['load']:.1f} before the start"
     return [
         "Median over rounds (lowest to highest). Speed: time of the fastest peer / time of the row, in the same round;",
         "above 1 is faster than every peer. First call: forward / forward + backward, with building, tracing and",
-        "compiling, which the other columns leave out. Error: of outputs and gradients, against float64.",
+        "compiling, which the other columns leave out. Error: of outputs and gradients, against float64. PennyLane is",
+        "default.qubit, and default.mixed where there is noise; TensorCircuit-NG DMCircuit there.",
         "",
-        f"{facts['date']}, {facts['cpu']}, cores: {n}{load}, rounds: {facts['rounds']}. Each library in a process of",
-        f"its own, threads: torch {n}, XLA {n}, lightning OMP_NUM_THREADS={n}. Python {facts['python']},",
-        f"{versions}.",
+        f"{circumstances(facts)} Rounds: {facts['rounds']}.",
         *left_out,
-        *(f"Failed: {worker.name}, {worker.failure}" for worker in workers if worker.failure),
     ]
 
 
@@ -264,6 +144,7 @@ def record(workers: Sequence[Worker], cases: Sequence[Case]) -> list[dict[str, A
             "workload": case.workload,
             "batch": case.batch,
             "gradient": case.gradient,
+            "device": case.device,
             "ms": list(worker.times[case].values()),
             "speed": speeds(worker, fastest_peer(workers, case), case),
             "first_call_s": worker.first[case],
@@ -271,59 +152,69 @@ def record(workers: Sequence[Worker], cases: Sequence[Case]) -> list[dict[str, A
         }
         for worker in workers
         for case in cases
+        if worker.times.get(case)
     ]
 
 
-def between_markers(path: Path, text: str) -> str:
-    """Return the file with `text` between its markers; a file that is not there becomes just that."""
-    content = path.read_text(encoding="utf-8") if path.exists() else f"{START}{END}\n"
-    return f"{content.partition(START)[0]}{START}\n{text}{END}{content.partition(END)[2]}"
+def arguments(line: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options of the command line, or leave with one line that says what is wrong."""
+    parser = argparse.ArgumentParser(description="Time RedQubit against its peers.")
+    parser.add_argument("--device", choices=list(CASES), default="cpu", help="where to compute (cpu)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds through all libraries (7)")
+    parser.add_argument("--only", choices=list(WORKLOADS), nargs="+", help="some workloads")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table between the markers of a file")
+    options = parser.parse_args(line)
+    if options.rounds < 1:
+        parser.error(f"Argument `--rounds` must be 1 or more, but is {options.rounds}.")
+    if options.json and not options.json.parent.is_dir():
+        parser.error(f"The folder of {options.json} must be there: make it first.")
+    if options.markdown and (wrong := marked(options.markdown, MARKER)):
+        parser.error(wrong)
+    if options.device == "cuda" and (gpu() is None):
+        parser.error("Argument `--device` must not be cuda here, since torch finds no GPU.")
+    return options
+
+
+def gpu() -> str | None:
+    """Return the name of the GPU that torch finds."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def main() -> int:
     """Run the benchmark and return the exit code."""
-    parser = argparse.ArgumentParser(description="Time RedQubit against its peers.")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds through all libraries (7)")
-    parser.add_argument("--only", choices=list(WORKLOADS), help="one workload")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help=f"write the table between {START} and {END}")
-    options = parser.parse_args()
-    if options.rounds < 1:
-        parser.error(f"Argument `--rounds` must be 1 or more, but is {options.rounds}.")
-    for path in filter(None, (options.json, options.markdown)):
-        if not path.parent.is_dir():
-            parser.error(f"The folder of {path} must be there: make it first.")
-    if options.markdown and options.markdown.exists():
-        content = options.markdown.read_text(encoding="utf-8")
-        if [content.count(START), content.count(END)] != [1, 1] or content.index(START) > content.index(END):
-            parser.error(f"Argument `--markdown` must be a new file or have one {START} and, after it, one {END}.")
-
-    # before any process starts: they inherit it. JAX would take a GPU, which the others do not use
-    os.environ.update(OMP_NUM_THREADS=str(cores()), MKL_NUM_THREADS=str(cores()), JAX_PLATFORMS="cpu")
-    missing = {library.name: [p for p in library.packages if version(p) is None] for library in LIBRARIES}
+    options = arguments()
+    use_cores()
+    missing = {lib.name: [p for p in lib.packages if version(p) is None] for lib in LIBRARIES[options.device]}
+    libraries = [library for library in LIBRARIES[options.device] if not missing[library.name]]
+    cases = [c for c in CASES[options.device] if not options.only or c.workload in options.only]
     left_out = [f"Left out: {name}, for want of {', '.join(p)}." for name, p in missing.items() if p]
-    libraries = [library for library in LIBRARIES if not missing[library.name]]
-    cases = [c for c in CASES if options.only in (None, c.workload)]
-    facts = {**machine(), "rounds": options.rounds}
+    noisy = ", ".join(dict.fromkeys(c.workload for c in cases if c.noisy))
+    left_out += [
+        f"Left out: {lib.name}, of {noisy}: it has no {lib.lacks}." for lib in libraries if noisy and lib.lacks
+    ]
+    facts = {**machine(), "rounds": options.rounds, "gpu": gpu() if options.device == "cuda" else None}
     facts["versions"] = {p: version(p) for library in libraries for p in library.packages}
 
     for line in left_out:
         say(line)
     workers = run(libraries, cases, options.rounds)
-    whole = [w for w in workers if not w.failure]
+    left_out += failures(workers)
     lines: list[str] = []
     for workload, batch in dict.fromkeys((c.workload, c.batch) for c in cases):
-        lines += table(whole, workload, batch, [c for c in cases if (c.workload, c.batch) == (workload, batch)])
-    text = "\n".join([*lines, *notes(workers, left_out, facts)]) + "\n"
+        lines += table(workers, workload, batch, [c for c in cases if (c.workload, c.batch) == (workload, batch)])
+    text = "\n".join([*lines, *notes(left_out, facts)]) + "\n"
     print(text)
     if options.json:
-        failures = {w.name: w.failure for w in workers if w.failure}
-        content = {"facts": facts, "left_out": left_out, "failures": failures, "results": record(whole, cases)}
+        content = {"facts": facts, "left_out": left_out, "results": record(workers, cases)}
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    if len(whole) < len(workers):
+    too_large = "OutOfMemoryError"  # of a GPU: the notes say so
+    if any(not text.startswith(too_large) for worker in workers for text in worker.failures.values()):
         return 1  # and the table in --markdown stays as it was
     if options.markdown:
-        options.markdown.write_text(between_markers(options.markdown, text), encoding="utf-8")
+        options.markdown.write_text(between_markers(options.markdown, MARKER, text), encoding="utf-8")
     return 0
 
 
