@@ -185,7 +185,8 @@ def _still_outputs(probe: Probe, outputs: Outputs, e: Effects) -> list[LintFindi
         return []
     largest = moved.abs().amax((0, 2))
     still = [k for k in range(len(largest)) if float(largest[k]) <= TOLERANCE]
-    explained = e.dead | e.blind | e.hidden | e.flat | e.rest
+    lost = {s for s in elements(probe.circuit) if _index(probe.circuit, s, Input) in e.features}
+    explained = lost | e.dead | e.blind | e.hidden | e.flat | e.rest
     left = []
     for k in still:
         wires = {w for view in outputs[k] for w in view}

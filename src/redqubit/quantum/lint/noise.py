@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from redqubit.quantum import density
 from redqubit.quantum.channels import Channel
 from redqubit.quantum.circuit import Circuit, Gate
 from redqubit.quantum.fuse import cast
@@ -100,8 +101,6 @@ def _freed(circuit: Circuit, probe: Probe) -> tuple[Gate | Channel, ...]:
 
 def _read(circuit: Circuit, bases: Sequence[Basis], z: Tensor) -> Tensor:
     """Return the outputs (B, K) of a noisy circuit whose angles are all inputs."""
-    from redqubit.quantum import density
-
     total = torch.zeros(())
     for b in bases:
         plan = cast(density.build(replace(circuit, gates=(*circuit.gates, *b.gates))), z.dtype, z.device)
