@@ -81,7 +81,7 @@ def errors_of(source: Any, qubits: Collection[int] | None = None) -> Errors:
         return _from_model(source)
     if not isinstance(source, need("qiskit.providers").BackendV2):
         raise UsageError(
-            f"Argument `source` must be a BackendV2 or a NoiseModel of qiskit-aer, but is a {type(source).__name__}."
+            f"Argument `source` must be a BackendV2 or a noise model of Aer, but is of type {type(source).__name__}."
         )
     if isinstance(source, need("qiskit_aer").AerSimulator):
         model = source.options.noise_model

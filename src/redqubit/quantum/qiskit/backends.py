@@ -146,7 +146,7 @@ def _placed(
         where = {"basis_gates": backend.basis_gates}
     else:
         raise UsageError(
-            f"Argument `backend` must be a BackendV2 or a NoiseModel of qiskit-aer, but is a {type(backend).__name__}."
+            f"Argument `backend` must be a BackendV2 or a noise model of Aer, but is of type {type(backend).__name__}."
         )
     if not routing:
         layout = tuple(range(circuit.n_qubits)) if layout is None else layout
@@ -307,7 +307,7 @@ class BackendRun:
             self._estimator, target = primitives.BackendEstimatorV2(backend=backend, options=options), backend
         else:
             raise UsageError(
-                f"Argument `backend` must be a BackendV2 or an estimator primitive, but is a {type(backend).__name__}."
+                f"Argument `backend` must be a BackendV2 or an estimator, but is of type {type(backend).__name__}."
             )
         self._observables = pauli_sums(observables)
         if target is not None:

@@ -22,8 +22,8 @@ def from_qiskit(circuit: Any, *, inputs: Any = None, weights: Any = None, observ
     """Return a circuit or a neural network of Qiskit as a circuit here, with what is read from it.
 
     Angles are sums of parameters, and of products of inputs as in a ZZ feature map; a sum becomes consecutive gates.
-    Gates without a counterpart are taken from their definitions, or as matrices. Final measurements are left out.
-    Global phases are dropped.
+    Gates without a counterpart are taken from their definitions, so that a PauliEvolutionGate is the product formula
+    that Qiskit runs, or as matrices. Final measurements are left out, global phases dropped.
 
     Args:
         circuit: A QuantumCircuit; or an EstimatorQNN, SamplerQNN or TorchConnector of qiskit-machine-learning, which
@@ -111,7 +111,7 @@ def _parsed(text: str, version: str) -> Any:
             known = [g for g in qasm2.LEGACY_CUSTOM_INSTRUCTIONS if g.name not in own]
             return qasm2.loads(text, custom_instructions=known)
     except errors as error:
-        said = " ".join(str(getattr(error, "message", "") or heard.getvalue()).split())
+        said = " ".join(str(getattr(error, "message", "") or heard.getvalue() or "syntax error").split())
         raise UsageError(f"Argument `source` must be OpenQASM that Qiskit can read, but it says: {said}") from None
 
 

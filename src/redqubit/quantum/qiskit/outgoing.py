@@ -58,11 +58,13 @@ def to_qiskit(circuit: Circuit, *, x: Tensor | Sequence[float] | None = None) ->
         parameter = (features if isinstance(a, Input) else weights)[a.index]
         return parameter if (a.scale, a.offset) == (1, 0) else parameter * a.scale + a.offset
 
+    instruction = need("qiskit.circuit").Instruction
     standard = library.get_standard_gate_name_mapping()
     for gate in circuit.gates:
         # the first wire of our matrices is the most significant bit, the first qubit of theirs the least
         if isinstance(gate, Channel):
-            out.append(need("qiskit.quantum_info").Kraus(_arrays(gate.operators)), gate.wires[::-1])
+            kraus = instruction("kraus", len(gate.wires), 0, _arrays(gate.operators))
+            out.append(kraus, gate.wires[::-1])
         elif gate.matrix is not None:
             # Qiskit's own check is finer than the tolerance of ours
             out.append(library.UnitaryGate(_arrays([gate.matrix])[0], check_input=False), gate.wires[::-1])

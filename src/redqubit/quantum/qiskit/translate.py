@@ -136,7 +136,8 @@ class Walk:
             return  # a wire starts in |0>
         if name == "reset" or isinstance(operation, need("qiskit.circuit").ControlFlowOp):
             raise UsageError(
-                f"Instruction `{name}` on {wires} cannot be taken over: gates must not depend on read-outs."
+                f"Instruction `{name}` on {wires} cannot be taken over: a circuit here has no resets, read-outs or "
+                "control flow between its gates."
             )
         early = sorted(set(wires) & set(self.read.values()))
         if early:
