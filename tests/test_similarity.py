@@ -16,7 +16,8 @@ from redqubit.quantum import Circuit, Gate, Input
 from redqubit.quantum.ansatzes import sim
 from redqubit.quantum.channels import Channel
 from redqubit.quantum.encodings import angle
-from redqubit.quantum.similarity import Metric, class_shares, encoder_similarity, state_similarity
+from redqubit.quantum.gates import matrix
+from redqubit.quantum.similarity import Metric, class_shares, encoded, encoder_similarity, state_similarity
 
 METRICS = get_args(Metric)
 
@@ -167,6 +168,63 @@ def test_one_qubit_has_a_closed_form_and_labels_its_neighbours() -> None:
     assert got.argmin(1).tolist() == [0, 1]
 
 
+def quid_encoder(n: int, p: float) -> Circuit:
+    """H, RZ, RX on every qubit, amplitude damping and depolarizing after each gate."""
+    gates: list[Gate | Channel] = []
+    for q in range(n):
+        for gate in (Gate("H", (q,)), Gate("RZ", (q,), (Input(2 * q),)), Gate("RX", (q,), (Input(2 * q + 1),))):
+            gates += [gate, Channel("AmplitudeDamping", (q,), (p,)), Channel("Depolarizing", (q,), (p,))]
+    return Circuit(n, tuple(gates))
+
+
+def dense_density(circuit: Circuit, x: Tensor) -> Tensor:
+    """sum_k K rho K^dagger of every gate and channel, each written on all wires."""
+    n = circuit.n_qubits
+    rho = torch.zeros(2**n, 2**n, dtype=torch.complex128)
+    rho[0, 0] = 1
+    for g in circuit.gates:
+        if isinstance(g, Channel):
+            operators = [torch.tensor(k, dtype=torch.complex128) for k in g.operators]
+        else:
+            operators = [matrix(g.name, *(a.scale * x[a.index] + a.offset for a in g.angles if isinstance(a, Input)))]
+        total = torch.zeros_like(rho)
+        for k in operators:
+            rest = [w for w in range(n) if w not in g.wires]
+            full = torch.kron(k.contiguous(), torch.eye(2 ** len(rest), dtype=k.dtype)).reshape([2] * (2 * n))
+            order = [[*g.wires, *rest].index(w) for w in range(n)]
+            full = full.permute(*order, *(n + a for a in order)).reshape(2**n, 2**n)
+            total = total + full @ rho @ full.mH
+        rho = total
+    return rho
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_noisy_encoders_have_the_density_matrices_of_their_kraus_operators(n: int) -> None:
+    ring = tuple(Gate("CX", (q, (q + 1) % n)) for q in range(n) if n > 1)
+    noise = tuple(Channel("PhaseDamping", (q,), (0.2,)) for q in range(n))
+    circuit = quid_encoder(n, 0.05) + Circuit(n, ring + noise) + quid_encoder(n, 0.1)
+    x = torch.rand(4, 2 * n, generator=seeded(), dtype=torch.float64) * 6 - 3
+    got = encoded(circuit, x)
+    want = torch.stack([dense_density(circuit, row) for row in x])
+    assert torch.allclose(got, want, rtol=0, atol=1e-12)
+
+
+def test_noise_has_a_known_purity_and_brings_states_together() -> None:
+    x = torch.tensor([[0.7, 1.1], [2.0, -0.4]], dtype=torch.float64)
+    rho = encoded(quid_encoder(1, 0.05), x)
+    assert (rho[0] @ rho[0]).trace().real.item() == pytest.approx(0.803, abs=5e-4)
+    four = encoded(quid_encoder(4, 0.05), x[:1].repeat(1, 4))
+    assert (four[0] @ four[0]).trace().real.item() == pytest.approx(0.417, abs=1e-3)
+    y = torch.tensor([0, 1])
+    metrics: list[Metric] = ["frobenius", "trace"]
+    for metric in metrics:
+        clean = encoder_similarity(quid_encoder(1, 0.0), x, x, y, 2, metric=metric)
+        noisy = encoder_similarity(quid_encoder(1, 0.05), x, x, y, 2, metric=metric)
+        pure_ = encoder_similarity(angle(1, ("RZ", "RX"), scale=1.0, hadamard=True), x, x, y, 2, metric=metric)
+        assert torch.allclose(clean, pure_, rtol=0, atol=1e-7)
+        assert noisy[0, 1] < 0.9 * clean[0, 1]
+
+
 @pytest.mark.tiny
 def test_what_does_not_fit_is_one_line() -> None:
     x, y = torch.rand(3, 1), torch.tensor([0, 1, 1])
@@ -184,7 +242,8 @@ def test_what_does_not_fit_is_one_line() -> None:
         (lambda: state_similarity(torch.ones(2), torch.eye(2), metric="trace"), "shape (2,)"),
         (lambda: state_similarity(torch.ones(1, 2, 3), torch.eye(2), metric="trace"), "shape (1, 2, 3)"),
         (lambda: encoder_similarity(sim(9, 2), x, x, y, 2, metric="trace"), "bind them"),
-        (lambda: encoder_similarity(noisy, x, x, y, 2, metric="trace"), "noise channels"),
+        (lambda: encoder_similarity(noisy, x[:, :0], x, y, 2, metric="trace"), "(B, 1)"),
+        (lambda: encoded(quid_encoder(9, 0.1), torch.rand(1, 18)), "8 qubits or fewer"),
         (lambda: encoder_similarity(angle(1), x, x, y, 3, metric="trace"), "class 2 has no sample"),
         (lambda: encoder_similarity(angle(1), x, x, y, 1, metric="trace"), "classes 0 .. 0"),
         (lambda: encoder_similarity(angle(1), x, x[:2], y, 2, metric="trace"), "one class per sample"),

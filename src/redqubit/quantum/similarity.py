@@ -6,8 +6,12 @@ import torch
 from torch import Tensor
 
 from redqubit.errors import UsageError
+from redqubit.quantum import density
 from redqubit.quantum.circuit import Circuit
-from redqubit.quantum.simulate import state
+from redqubit.quantum.fuse import cast
+from redqubit.quantum.gates import IDENTITY, X, Y, Z
+from redqubit.quantum.simulate import check, state
+from redqubit.quantum.sweep import sweep
 from redqubit.registry import unknown
 
 Metric = Literal["hilbert_schmidt", "frobenius", "trace"]
@@ -79,7 +83,7 @@ def encoder_similarity(
     furthest from it.
 
     Args:
-        circuit: The encoder: inputs and no weights, no noise channels.
+        circuit: The encoder: inputs and no weights; with noise channels up to 8 qubits.
         x: Samples (B, n_inputs), in radians where they are angles.
         reference_x: Samples (R, n_inputs) whose classes are known.
         reference_y: Their classes (R,), each of 0 .. n_classes - 1 at least once.
@@ -90,8 +94,8 @@ def encoder_similarity(
         (B, C), float64.
 
     Raises:
-        UsageError: for a circuit with weights or noise channels, labels that do not fit, or what `state_similarity`
-            refuses.
+        UsageError: for a circuit with weights, a noisy one of too many qubits, labels that do not fit, or what
+            `state_similarity` refuses.
 
     Reference: Kundu and Ghosh, arXiv 2411.14412, algorithm 1.
 
@@ -104,22 +108,60 @@ def encoder_similarity(
         >>> scores.argmin(1).tolist(), scores.argmax(1).tolist()
         ([0], [1])
     """
-    if circuit.n_weights:
-        raise UsageError(
-            f"Argument `circuit` must be an encoder without weights, but has {circuit.n_weights}: bind them first."
-        )
-    if circuit.channels:
-        raise UsageError(
-            "Argument `circuit` must have no noise channels, but has some: "
-            "compute its density matrices and give them to state_similarity."
-        )
     members = class_shares(reference_y, n_classes)
     if len(members) != len(reference_x):
         raise UsageError(
             f"Argument `reference_y` must have one class per sample ({len(reference_x)}), but has {len(members)}."
         )
-    distances = state_similarity(state(circuit, x), state(circuit, reference_x), metric=metric)
+    distances = state_similarity(encoded(circuit, x), encoded(circuit, reference_x), metric=metric)
     return distances @ members.to(distances)
+
+
+def encoded(circuit: Circuit, x: Tensor) -> Tensor:
+    """Return what an encoder makes of samples: states (B, N), or density matrices (B, N, N) when it is noisy.
+
+    Read-out errors play no part.
+
+    Args:
+        circuit: Inputs and no weights; with noise channels up to 8 qubits.
+        x: Samples (B, n_inputs), in radians where they are angles.
+
+    Raises:
+        UsageError: for a circuit with weights, a noisy one of too many qubits, or samples that do not fit.
+
+    Example:
+        >>> from redqubit.quantum.channels import Channel
+        >>> from redqubit.quantum.circuit import Gate, Input
+        >>> noisy = Circuit(1, (Gate("RX", (0,), (Input(0),)), Channel("BitFlip", (0,), (0.25,))))
+        >>> encoded(noisy, torch.zeros(1, 1)).real.tolist()
+        [[[0.75, 0.0], [0.0, 0.25]]]
+    """
+    if circuit.n_weights:
+        raise UsageError(
+            f"Argument `circuit` must be an encoder without weights, but has {circuit.n_weights}: bind them first."
+        )
+    if not circuit.channels:
+        return state(circuit, x)
+    none = x.new_zeros(0, dtype=torch.float64)
+    check(circuit, x, none.to(x))
+    x = x.double()
+    plan = cast(density.build(circuit), x.dtype, x.device)
+    matrices = [m.mT for m in plan.program.matrices(x, none)]
+    words = sweep(plan.before, plan.start.state(x), matrices[: plan.first]).expand(len(x), -1)
+    words = sweep(plan.between, words, matrices[plan.first : plan.last])
+    words = sweep(plan.after, words, matrices[plan.last :])
+    # a single wire has another in front that stays |0>: the first words have I there
+    return _from_words(words[:, : 4**circuit.n_qubits], circuit.n_qubits)
+
+
+def _from_words(coefficients: Tensor, n: int) -> Tensor:
+    """Return rho = 2^-n sum_P r_P P, (B, 2^n, 2^n), of the coefficients r_P (B, 4^n)."""
+    paulis = torch.stack([IDENTITY, X, Y, Z]).to(coefficients.device).reshape(4, 4) / 2
+    rho = coefficients.to(paulis.dtype)
+    for _ in range(n):  # the letter of the first wire becomes its row and column, at the end
+        rho = (rho.reshape(len(rho), 4, -1).mT @ paulis).flatten(1)
+    rows, columns = range(1, 2 * n, 2), range(2, 2 * n + 1, 2)
+    return rho.reshape(-1, *[2] * (2 * n)).permute(0, *rows, *columns).reshape(-1, 2**n, 2**n)
 
 
 def class_shares(y: Tensor, n_classes: int) -> Tensor:
