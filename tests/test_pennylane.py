@@ -232,7 +232,7 @@ def node_of(function: Callable[..., Any], n: int = 8, device: str = "default.qub
 
 def draw(n_features: int, shapes: Shapes, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
     g = torch.Generator().manual_seed(seed)
-    x = torch.randn(3, n_features, dtype=torch.float64, generator=g)
+    x = torch.randn(2, n_features, dtype=torch.float64, generator=g)
     return x, {name: torch.randn(s, dtype=torch.float64, generator=g) for name, s in shapes.items()}
 
 

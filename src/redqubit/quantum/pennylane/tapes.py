@@ -22,7 +22,7 @@ GATES: Mapping[str, str] = {  # name here -> name in PennyLane
     **{"P": "PhaseShift", "CP": "ControlledPhaseShift"},
 }
 CHANNELS: Mapping[str, str] = {  # those of one wire with the same parameters
-    **{c: c for c in ("AmplitudeDamping", "GeneralizedAmplitudeDamping", "PhaseDamping", "BitFlip", "PhaseFlip")},
+    **{c: c for c in ("AmplitudeDamping", "PhaseDamping", "BitFlip", "PhaseFlip")},
     "Depolarizing": "DepolarizingChannel",
 }
 _NEUTRAL = ("Identity", "GlobalPhase", "Barrier", "Snapshot")  # without effect on expectation values
@@ -89,7 +89,7 @@ def of_node(qml: Any, node: Any, inputs: Any, weights: Any) -> Model:
     elif weights is not None and not isinstance(weights, Mapping):
         if len(weights) > len(rest):
             raise UsageError(
-                f"Argument `weights` must be values of {', '.join(rest) or 'no argument'}, but there are {len(weights)}."
+                f"Argument `weights` must be values of {', '.join(rest) or 'nothing'}, but there are {len(weights)}."
             )
         weights = dict(zip(rest, weights, strict=False))
     constants = {name: _values(name, v) for name, v in (weights or {}).items()}
@@ -247,6 +247,9 @@ def _channel(op: Any) -> Channel:
     for ours, theirs in CHANNELS.items():
         if op.name == theirs:
             return Channel(ours, wires, tuple(values))
+    if op.name == "GeneralizedAmplitudeDamping":
+        gamma, excited = values
+        return Channel(op.name, wires, (gamma, 1 - excited))
     if op.name == "ThermalRelaxationError":
         excited, t1, t2, duration = values
         return Channel("ThermalRelaxation", wires, (t1, t2, duration, excited))

@@ -40,15 +40,14 @@ def terms(value: Tensor | float, point: Tensor) -> Terms:
     if not value.requires_grad:
         return {(): _clean(float(value))}
     gradient = _gradient(value, point)
-    hessian = torch.zeros(len(point), len(point), dtype=torch.float64)
+    p, linear, found = point.detach(), gradient.detach(), dict[tuple[int, ...], float]()
+    constant = value.detach() - linear @ p
     if gradient.requires_grad:
-        hessian = torch.stack([_gradient(g, point) if g != 0 else torch.zeros_like(point) for g in gradient])
-    p, g, h = point.detach(), gradient.detach(), hessian.detach()
-    linear = g - h @ p
-    found: dict[tuple[int, ...], float] = {(): _clean(float(value.detach() - linear @ p - p @ h @ p / 2))}
+        h = torch.stack([_gradient(g, point) if g != 0 else torch.zeros_like(p) for g in gradient]).detach()
+        linear, constant = linear - h @ p, constant + p @ h @ p / 2
+        found = {(i, j): _clean(float(h[i, j]) / (2 if i == j else 1)) for i, j in h.triu().nonzero().tolist()}
     found |= {(i,): _clean(float(linear[i])) for i in linear.nonzero().flatten().tolist()}
-    for i, j in h.triu().nonzero().tolist():
-        found[i, j] = _clean(float(h[i, j]) / (2 if i == j else 1))
+    found[()] = _clean(float(constant))
     return {key: c for key, c in found.items() if c or not key}
 
 
