@@ -133,7 +133,7 @@ def encoded(circuit: Circuit, x: Tensor) -> Tensor:
         >>> from redqubit.quantum.channels import Channel
         >>> from redqubit.quantum.circuit import Gate, Input
         >>> noisy = Circuit(1, (Gate("RX", (0,), (Input(0),)), Channel("BitFlip", (0,), (0.25,))))
-        >>> encoded(noisy, torch.zeros(1, 1)).real.tolist()
+        >>> encoded(noisy, torch.zeros(1, 1)).real.round(decimals=6).tolist()
         [[[0.75, 0.0], [0.0, 0.25]]]
     """
     if circuit.n_weights:
