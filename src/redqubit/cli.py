@@ -175,6 +175,7 @@ def lint_command(
     domain: Annotated[
         str | None, typer.Option(help="Smallest and largest value of a feature, such as 0,1; as seen by default.")
     ] = None,
+    noise: Annotated[str | None, typer.Option(help="Noise to add, such as quid:0.05 or ibm_kyiv.")] = None,
     select: Annotated[str, typer.Option(help="Rules to show, such as RQ001,RQ003; all by default.")] = "",
     ignore: Annotated[str, typer.Option(help="Rules to leave out.")] = "",
     explain: Annotated[str | None, typer.Option(help="Print what this rule is about.")] = None,
@@ -184,6 +185,7 @@ def lint_command(
     from redqubit.auditing.lint import find_targets, shown
     from redqubit.quantum.lint import explain as told
     from redqubit.quantum.lint import fails, selected
+    from redqubit.quantum.noise import named
 
     if explain is not None:
         typer.echo(told(explain))
@@ -202,7 +204,8 @@ def lint_command(
         n_qubits=qubits,
         wires=None if wires is None else _numbers("wires", wires, int),
     )
-    found = {t.name: selected(t.findings(ends and (ends[0], ends[1])), **rules) for t in targets}
+    span, model = ends and (ends[0], ends[1]), None if noise is None else named(noise)
+    found = {t.name: selected(t.findings(domain=span, noise=model), **rules) for t in targets}
     typer.echo(shown(found, as_json=as_json))
     if any(fails(findings) for findings in found.values()):
         raise typer.Exit(1)

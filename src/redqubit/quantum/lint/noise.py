@@ -10,35 +10,58 @@ from redqubit.quantum import density
 from redqubit.quantum.channels import Channel
 from redqubit.quantum.circuit import Circuit, Gate
 from redqubit.quantum.fuse import cast
-from redqubit.quantum.lint.findings import LintFinding, finding, gate_at, listed
+from redqubit.quantum.lint.findings import LintFinding, counted, finding, gate_at, listed
 from redqubit.quantum.lint.probe import TOLERANCE, Probe
 from redqubit.quantum.measure import Basis, with_readout
-from redqubit.quantum.noise import NoiseModel, OverRotation, Rule
+from redqubit.quantum.noise import Crosstalk, NoiseModel, OverRotation, Rule
 
 MAX_QUBITS = 6  # of density matrices
 POINTS = 8
 
 
 def unused_rules(circuit: Circuit, model: NoiseModel) -> list[LintFinding]:
-    """Return RQ007 for rules of a noise model that no gate of the circuit matches, and for a model without any."""
+    """Return RQ007 when no gate matches the rules of a noise model; for some of them it is but told.
+
+    Models of devices have rules for all their gates and wires, of which a circuit uses a few.
+    """
     gates = [(g.name, g.wires, bool(g.angles)) for g in circuit.gates if isinstance(g, Gate)]
     if circuit.initial is not None:
         gates.append(("Amplitude", tuple(range(circuit.n_qubits)), False))
-    found = []
-    for i, rule in enumerate(model.rules):
+
+    def used(rule: Rule | Crosstalk | OverRotation) -> bool:
         if isinstance(rule, OverRotation):
-            used = any(angles and (not rule.gates or name in rule.gates) for name, _, angles in gates)
-        else:
-            used = any(rule.matches(name, wires) for name, wires, _ in gates)
-        if not used:
-            asked = [f"gates {listed(rule.gates)}"] if not hasattr(rule, "pair") and rule.gates else []
-            asked += [f"wires {listed(rule.wires)}"] if isinstance(rule, Rule) and rule.wires else []
-            asked += [f"{rule.n_wires} wires"] if isinstance(rule, Rule) and rule.n_wires else []
-            what = f"rule {i} of the noise model ({type(rule).__name__}{': ' if asked else ''}{', '.join(asked)})"
-            found.append(finding("RQ007", (), f"no gate matches {what}", {"gates": len(gates), "matches": 0}))
-    if not model.rules and not any(p for pair in model.readout for p in pair):
-        found.append(finding("RQ007", (), "the noise model is empty", {"rules": 0}))
-    return found
+            return any(angles and (not rule.gates or name in rule.gates) for name, _, angles in gates)
+        return any(rule.matches(name, wires) for name, wires, _ in gates)
+
+    unused = [i for i, rule in enumerate(model.rules) if not used(rule)]
+    if not model.rules and not model.readout:
+        return [finding("RQ007", (), "the noise model is empty", {"rules": 0})]
+    if not unused:
+        return []
+    whole = len(unused) == len(model.rules) and not any(p for pair in model.readout for p in pair)
+    which = "any rule" if whole else counted(len(unused), "rule")
+    what = listed([f"{i} ({_asked(model.rules[i])})" for i in unused], 6)
+    evidence = {"rules": len(model.rules), "unused": len(unused), "gates": len(gates)}
+    return [
+        finding(
+            "RQ007",
+            (),
+            f"no gate matches {which} of the noise model: {what}",
+            evidence,
+            severity="error" if whole else "info",
+        )
+    ]
+
+
+def _asked(rule: Rule | Crosstalk | OverRotation) -> str:
+    """Return what a rule asks of a gate."""
+    if isinstance(rule, Crosstalk):
+        return f"Crosstalk on {rule.pair[0]},{rule.pair[1]}"
+    asked = [f"gates {listed(rule.gates)}"] if rule.gates else []
+    if isinstance(rule, Rule):
+        asked += [f"wires {listed([','.join(map(str, w)) for w in rule.wires])}"] if rule.wires else []
+        asked += [counted(rule.n_wires, "wire")] if rule.n_wires else []
+    return " ".join([type(rule).__name__, "for", *asked] if asked else [type(rule).__name__])
 
 
 def noise_findings(circuit: Circuit, bases: Sequence[Basis], probe: Probe | None) -> list[LintFinding]:
