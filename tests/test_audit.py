@@ -86,6 +86,16 @@ def test_a_run_folder_is_whole(run: Path) -> None:
     assert json.loads((run / "report.json").read_text(encoding="utf-8"))["findings"]
 
 
+def test_the_report_tells_what_the_linter_finds(run: Path) -> None:
+    (panel,) = [p for p in load_summary(run / "summary.json").panels if p.title.startswith("Linter")]
+    assert panel.section == "Circuit"
+    rule, severity, what, gates, *_ = panel.data["rows"][0]
+    assert (rule, severity) == ("RQ004", "warning")  # the last turn of a Rot before <Z>
+    assert "w0, w3, w6 and w9" in what
+    assert gates.startswith("10 Rot(w2,w1,w0) on 0, its angle w0")
+    assert "RQ004" in (run / "report.html").read_text(encoding="utf-8")
+
+
 def test_every_cell_has_its_result(run: Path) -> None:
     got = [
         (r.metric, r.config["model"], r.config["seed"], r.config.get("attack"), r.config.get("eps"))

@@ -14,13 +14,13 @@ from torch import nn
 from redqubit import report
 from redqubit.auditing.cells import Work, correct_samples, load_data, model_flags, transfer
 from redqubit.auditing.config import Audit, check
+from redqubit.auditing.lint import layer_targets
 from redqubit.auditing.subjects import TWINS, check_subject, find_model, fingerprint
 from redqubit.auditing.verdict import AuditTable, summarise
 from redqubit.config import resolve
 from redqubit.data import NAMES, Dataset
 from redqubit.device import find_device
 from redqubit.errors import UsageError
-from redqubit.models import QuantumLayer
 from redqubit.result import save_summary
 from redqubit.runner import Cell, Progress, open_run, run_cells
 
@@ -112,14 +112,14 @@ def audit(
             results += run_cells([Cell("transfer", partial(transfer, work))], run)
         samples = pa.concat_tables([pq.read_table(work.samples_file(s, seed)) for s, seed in work.pairs])
         pq.write_table(samples, run.path / "samples.parquet")
-        modules = [m for s in subjects for m in work.model(s, config.seeds[0]).modules()]
+        seen = train_set.x[:256].to(where)
         table = AuditTable(
             config,
             names,
             results,
             correct_samples(work, samples),
             model_flags(work),
-            [m for m in modules if isinstance(m, QuantumLayer)],
+            [t for s in subjects for t in layer_targets(work.model(s, config.seeds[0]), seen)],
             train_set,
             test_set,
             run.artifacts,

@@ -17,8 +17,9 @@ from redqubit.errors import UsageError
 from redqubit.models import MODELS, QuantumLayer
 from redqubit.quantum import Circuit, ansatzes, encodings
 from redqubit.quantum.lint import LintFinding, lint, to_json
-from redqubit.quantum.lint.findings import counted
+from redqubit.quantum.lint.findings import counted, listed
 from redqubit.quantum.measure import Observable, Probabilities, z_of
+from redqubit.quantum.noise import NoiseModel
 from redqubit.registry import unknown
 from redqubit.result import Panel
 
@@ -43,9 +44,11 @@ class Target:
     outputs: Sequence[Observable] | Probabilities
     domain: tuple[float, float] = (0.0, 1.0)
 
-    def findings(self, domain: tuple[float, float] | None = None) -> tuple[LintFinding, ...]:
-        """Return what is found, for features in another domain when given."""
-        return lint(self.circuit, observables=self.outputs, domain=domain or self.domain)
+    def findings(
+        self, *, domain: tuple[float, float] | None = None, noise: NoiseModel | None = None
+    ) -> tuple[LintFinding, ...]:
+        """Return what is found, for features in another domain and under more noise when given."""
+        return lint(self.circuit, observables=self.outputs, domain=domain or self.domain, noise=noise)
 
 
 def find_targets(
@@ -161,7 +164,7 @@ def lint_panel(target: Target) -> Panel:
             f.code,
             f.severity,
             f.why,
-            "; ".join(f"{g.index}: {g.text}" for g in f.gates),
+            listed([f"{g.index} {g.text}" for g in f.gates], 12),
             ", ".join(f"{k.replace('_', ' ')} {v:.3g}" for k, v in f.evidence.items()),
             f.fix,
         ]

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from redqubit.auditing.config import Audit
+from redqubit.auditing.lint import Target, lint_panel
 from redqubit.data import Dataset
 from redqubit.metrics import accuracy, worst_case
-from redqubit.models import QuantumLayer
+from redqubit.quantum import Circuit
 from redqubit.quantum.descriptors import entangling_capability, expressibility, expressibility_floor
 from redqubit.result import Finding, Flag, Panel, Result, Summary
 from redqubit.sanity import (
@@ -38,7 +39,7 @@ class AuditTable:
     results: Sequence[Result]
     correct: Mapping[tuple[str, int, str, float], Tensor]  # by model, seed, attack and eps
     flags: Sequence[Flag]  # of the checks that needed the models
-    layers: Sequence[QuantumLayer]
+    circuits: Sequence[Target]  # the quantum layers of all models
     train_set: Dataset
     test_set: Dataset
     artifacts: Path
@@ -272,8 +273,8 @@ def _panels(table: AuditTable) -> list[Panel]:
                 data={"order": list(table.models)},
             )
         )
-    for layer in table.layers:
-        out += _circuit(layer)
+    for target in table.circuits:
+        out += [*_circuit(target.circuit), lint_panel(target)]
     return out
 
 
@@ -288,8 +289,8 @@ def _example_row(table: AuditTable, model: str) -> dict[str, object]:
     return {"label": model, "clean": "clean", "adv": "adv", **labels}
 
 
-def _circuit(layer: QuantumLayer) -> list[Panel]:
-    circuit, generator = layer.circuit, torch.Generator().manual_seed(0)
+def _circuit(circuit: Circuit) -> list[Panel]:
+    generator = torch.Generator().manual_seed(0)
     rows: list[list[object]] = [
         ["qubits", circuit.n_qubits],
         ["inputs", circuit.n_inputs],
