@@ -12,8 +12,7 @@ from torch import Tensor
 
 from redqubit.errors import UsageError
 from redqubit.models.layer import QuantumLayer
-from redqubit.quantum import Circuit, Gate, Input, Weight, ansatzes, encodings, expectation_z, state
-from redqubit.quantum.bloch import build_bloch
+from redqubit.quantum import Circuit, Gate, Input, Weight, ansatzes, encodings, expectation_z, heisenberg, state
 from redqubit.quantum.circuit import SIGNATURES, Amplitude
 from redqubit.quantum.fuse import pure_gates
 from redqubit.quantum.gates import DIAGONALS, FIXED, GENERATORS, PERMUTATIONS, matrix
@@ -302,10 +301,10 @@ def test_frozen_weights_that_are_loaded_take_effect() -> None:
 
 
 def test_both_pictures_are_tested() -> None:
-    assert build_bloch(CIRCUITS["sim6"]) is not None
-    assert build_bloch(CIRCUITS["robqunn-full-zz_first"]) is not None
-    assert build_bloch(CIRCUITS["re-upload"]) is None
-    assert build_bloch(CIRCUITS["amplitude"]) is None
+    assert heisenberg.build(CIRCUITS["sim6"]) is not None
+    assert heisenberg.build(CIRCUITS["robqunn-full-zz_first"]) is not None
+    assert heisenberg.build(CIRCUITS["re-upload"]) is None
+    assert heisenberg.build(CIRCUITS["amplitude"]) is None
 
 
 @pytest.mark.parametrize(

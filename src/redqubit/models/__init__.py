@@ -2,6 +2,7 @@
 
 from redqubit.models.base import MODELS, FeatureClassifier
 from redqubit.models.classical import CosineTwin, TwinCNN
+from redqubit.models.converted import converted
 from redqubit.models.hybrid import HybridNet, HybridTwin
 from redqubit.models.layer import QuantumLayer
 from redqubit.models.noisy import noisy
@@ -17,5 +18,6 @@ __all__ = [
     "QuantumLayer",
     "Quanvolution",
     "TwinCNN",
+    "converted",
     "noisy",
 ]

@@ -121,14 +121,25 @@ class QuantumLayer(nn.Module):
         return cls.of(from_pennylane(node, inputs=inputs, weights=weights), **options)
 
     @classmethod
-    def from_qiskit(cls, circuit: Any, *, inputs: Any = None, weights: Any = None, **options: Any) -> Self:
+    def from_qiskit(
+        cls, circuit: Any, *, inputs: Any = None, weights: Any = None, observables: Any = None, **options: Any
+    ) -> Self:
         """Return the layer of a QuantumCircuit, EstimatorQNN, SamplerQNN or TorchConnector.
 
         See `redqubit.quantum.qiskit.from_qiskit`.
         """
         from redqubit.quantum.qiskit import from_qiskit
 
-        return cls.of(from_qiskit(circuit, inputs=inputs, weights=weights), **options)
+        return cls.of(from_qiskit(circuit, inputs=inputs, weights=weights, observables=observables), **options)
+
+    @classmethod
+    def from_qasm(
+        cls, source: Any, *, inputs: Any = None, weights: Any = None, observables: Any = None, **options: Any
+    ) -> Self:
+        """Return the layer of an OpenQASM 2 or 3 program or file; see `redqubit.quantum.qiskit.from_qasm`."""
+        from redqubit.quantum.qiskit import from_qasm
+
+        return cls.of(from_qasm(source, inputs=inputs, weights=weights, observables=observables), **options)
 
     def replaced(self, **changes: Any) -> Self:
         """Return a layer with some options changed, and a copy of the weights."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from redqubit.errors import UsageError
-from redqubit.quantum import bloch as heisenberg
+from redqubit.quantum import heisenberg
 from redqubit.quantum.circuit import Circuit
 from redqubit.quantum.fuse import cast
 from redqubit.quantum.gradients import at_value, sample
@@ -20,7 +20,7 @@ from redqubit.registry import unknown
 
 # method -> module with build(circuit) -> plan and expectations(plan, x, weights, table) -> (B, K)
 _MODULES: Mapping[str, str] = {
-    "heisenberg": "bloch",
+    "heisenberg": "heisenberg",
     "native": "native",
     "state-vector": "simulate",
     "adjoint": "adjoint",
@@ -123,7 +123,7 @@ class Engine:
         if method == "trajectories":
             self._expectations = partial(module.expectations, n_trajectories=n_trajectories, generator=generator)
         self._ready: dict[tuple[torch.dtype, torch.device], Any] = {}  # plan and table in the precisions used
-        self._folded: tuple[Tensor, Tensor] | None = None  # frozen weights and their observable
+        self._folded: tuple[Tensor, heisenberg.Folded] | None = None  # frozen weights and their observable
 
     def run(self, x: Tensor, weights: Tensor) -> Tensor:
         """Return the outputs (B, K): exact, or from shots with the gradient of the expectation values."""
@@ -139,7 +139,7 @@ class Engine:
         """Return expectation values and their standard errors (B, K), which are zero but for trajectories."""
         plan, table = self._cast(x)
         if self._method == "heisenberg":
-            values = heisenberg.contract(self._fold(plan, weights, table), heisenberg.features(plan, x))
+            values = heisenberg.contract(plan, self._fold(plan, weights, table), x)
         elif self._method == "trajectories":
             mean, error = self._expectations(plan, x, weights, table)
             return mean, error
@@ -153,7 +153,7 @@ class Engine:
             self._ready[key] = cast((self._plan, self._table), x.dtype, x.device)
         return self._ready[key]
 
-    def _fold(self, plan: heisenberg.BlochPlan, weights: Tensor, table: Tensor) -> Tensor:
+    def _fold(self, plan: heisenberg.HeisenbergPlan, weights: Tensor, table: Tensor) -> heisenberg.Folded:
         if weights.requires_grad:
             return heisenberg.fold(plan, weights, table)
         # by value: frozen weights may still be loaded, or be thawed and trained, and a fused optimizer step leaves
