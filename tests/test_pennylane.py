@@ -317,6 +317,7 @@ def test_a_torch_layer_becomes_a_circuit(style: str) -> None:
 
     torch_layer = qml.qnn.TorchLayer(node, {"weights_0": (2, 3, 3), "weights_1": 1})
     found = from_pennylane(torch_layer, inputs=3)
+    assert from_pennylane(torch_layer) == found  # it takes 3 features and reads all of them
     assert found.weights == tuple(torch.cat([p.flatten() for p in torch_layer.parameters()]).tolist())
     layer = QuantumLayer(found.circuit, observables=found.observables, weights=torch.tensor(found.weights))
     x = torch.rand(5, 3, generator=torch.Generator().manual_seed(0))
@@ -324,6 +325,33 @@ def test_a_torch_layer_becomes_a_circuit(style: str) -> None:
     assert layer(x).dtype == wanted.dtype == torch.float32
     assert torch.allclose(layer(x), wanted, atol=1e-5)
     assert torch.allclose(layer.double()(x.double()), wanted.double(), atol=1e-5)
+
+
+COUNTED: dict[str, tuple[Callable[[Any], object], int | None]] = {
+    "picked one by one": (lambda x: [qml.RX(2 * x[i], 0) and qml.RZ(-x[i], 0) for i in range(3)], 3),
+    "the last two of three": (lambda x: [qml.RX(x[1], 0), qml.RX(x[2], 1)], 3),
+    "up to the wires": (lambda x: qml.IQPEmbedding(x, wires=range(4)), 4),
+    "as many as there are": (lambda x: [qml.RX(v, wires=i) for i, v in enumerate(x)], 8),
+    "amplitudes": (lambda x: qml.AmplitudeEmbedding(x, wires=range(3), normalize=True), 8),
+    "padded amplitudes": (lambda x: qml.AmplitudeEmbedding(x, wires=range(3), normalize=True, pad_with=0.0), None),
+    "any number": (lambda x: [qml.RX(v, wires=0) for v in x], None),
+    "a fault": (lambda x: qml.RX(x.nothing, 0), None),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_features_are_counted_where_their_number_is_settled(name: str) -> None:
+    operation, n = COUNTED[name]
+
+    def function(inputs: Any) -> Any:
+        operation(inputs)
+        return z(1)
+
+    if n is None:
+        with pytest.raises(UsageError, match="`inputs` must be given"):
+            from_pennylane(node_of(function))
+    else:
+        assert from_pennylane(node_of(function)) == from_pennylane(node_of(function), inputs=n)
 
 
 def test_wires_follow_the_device_or_their_numbers() -> None:
@@ -620,6 +648,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "wide matrix": (
         node_of(lambda inputs, w: qml.expval(qml.Projector([0] * 7, wires=range(7)))), "measures Projector on 7"),
     "node that fails": (returning(halt), "with one sample of torch tensors, but does not, out of paper"),
+    "wire beyond the device": (returning(lambda x, w: qml.RX(x[0], 3)), r"acts on wires \[3, 0\], but its device has"),
     "node of batches": (returning(lambda x, w: qml.RX(torch.stack([x[0]] * 3), 0)), "one sample makes a batch of 3"),
 }  # fmt: skip
 
@@ -633,7 +662,6 @@ def test_what_cannot_be_imported_is_named(name: str) -> None:
 
 
 ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
-    "no inputs": ({"weights": [[0.1, 0.2]]}, "`inputs` must be given"),
     "no weights": ({"inputs": 2}, r"values of inputs, w, but w has none\."),
     "stranger": ({"inputs": 2, "weights": {"v": [1.0], "w": [0.1, 0.2]}}, r"but v is none of them\."),
     "too many": ({"inputs": 2, "weights": [[1.0, 2.0], 3.0]}, "values of w, but there are 2"),

@@ -30,7 +30,8 @@ def from_pennylane(node: Any, *, inputs: Any = None, weights: Any = None) -> Imp
     Args:
         node: A `QNode`, a `qnn.TorchLayer`, or a tape (`QuantumScript`).
         inputs: Values of one sample in the shape that the node takes, or the number of features; they are for the
-            argument called "inputs" or else the first, or for the one named in {name: values}. Of a tape: positions of
+            argument called "inputs" or else the first, or for the one named in {name: values}. They may be absent where
+            the node settles their number: the most, up to 64, that it takes and reads all of. Of a tape: positions of
             the features among its parameters, `tape.get_parameters(trainable_only=False)`.
         weights: Values of the other arguments, {name: values} or in order; a TorchLayer has its own. Those with a
             default may be absent and stay constant. Of a tape: positions, as for `inputs`; its other parameters stay

@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from redqubit.errors import UsageError
 from redqubit.quantum.channels import Channel, Matrix
 from redqubit.quantum.circuit import Gate
+from redqubit.quantum.pennylane import traced
 
 GATES: Mapping[str, str] = {  # name here -> name in PennyLane
     **{g: g for g in ("S", "T", "RX", "RY", "RZ", "Rot", "CY", "CZ", "SWAP", "CRX", "CRY", "CRZ", "Toffoli")},
@@ -27,6 +28,7 @@ CHANNELS: Mapping[str, str] = {  # those of one wire with the same parameters
 }
 _NEUTRAL = ("Identity", "GlobalPhase", "Barrier", "Snapshot")  # without effect on expectation values
 _UNITARY = 2  # up to so many wires a constant operation is one matrix, beyond them its decomposition
+_MOST_FEATURES = 64  # up to so many are counted by trying
 _LARGEST_UNITARY = 5  # wires of a constant operation without decomposition
 
 
@@ -76,12 +78,12 @@ def of_node(qml: Any, node: Any, inputs: Any, weights: Any) -> Model:
         raise UsageError(f"Argument `node` must be a QNode, a TorchLayer or a tape, but is {type(node).__name__}.")
     signature = inspect.signature(qnode.func).parameters
     first = node.input_arg if layer else "inputs" if "inputs" in signature else next(iter(signature), "inputs")
-    if inputs is None and first in signature and (layer or first == "inputs"):
-        raise UsageError("Argument `inputs` must be given: the number of features, or the values of one sample.")
-    given = dict(inputs) if isinstance(inputs, Mapping) else {} if inputs is None else {first: inputs}
+    count = inputs is None and (layer or first == "inputs") and first in signature
+    given = dict(inputs) if isinstance(inputs, Mapping) else {first: 0 if count else inputs}
     features = {
         name: torch.zeros(v, dtype=torch.float64) if isinstance(v, int) else _values(name, v)
         for name, v in given.items()
+        if v is not None
     }
     rest = [name for name in signature if name not in features]
     if layer and weights is None:
@@ -107,7 +109,41 @@ def of_node(qml: Any, node: Any, inputs: Any, weights: Any) -> Model:
 
     vector = any(v.ndim == 1 for v in features.values())
     forms = ((True, False) if layer else (False, True)) if vector else (False,)
-    return _model(build, features, constants, forms, qnode.device)
+    model = _model(build, features, constants, forms, qnode.device)
+    return _counted(qml, model, first) if count else model
+
+
+def _counted(qml: Any, model: Model, name: str) -> Model:
+    """Return the model with as many features as its node can have and reads all of.
+
+    More than it reads are left over by a node that picks them one by one, and refused by one that embeds them. A count
+    that nothing settles, as where amplitudes are padded, is not guessed.
+    """
+    found: Model | None = None
+    for n in range(1, _MOST_FEATURES + 1):
+        tried = replace(model, arguments=((name, (n,)), *model.arguments[1:]), n_features=n)
+        point = traced.points(n, len(model.weights))[0]
+        try:
+            tape = tape_at(qml, tried, point)
+        except UsageError:
+            if found is None:
+                continue
+            return found
+        if any(isinstance(op, qml.StatePrep) and n < 2 ** len(op.wires) for op in tape.operations):
+            break
+        if not _reads_all(tape, point, n):
+            return found or tried
+        found = tried
+    raise UsageError("Argument `inputs` must be given: the number of features, or the values of one sample.")
+
+
+def _reads_all(tape: Any, point: Tensor, n_features: int) -> bool:
+    """Tell whether every feature turns up among the parameters of a tape."""
+    parameters = [torch.as_tensor(p).flatten() for op in tape.operations for p in op.data]
+    values = torch.cat([p.real.double() for p in parameters] or [point])
+    mixed = values @ torch.arange(2.0, len(values) + 2, dtype=torch.float64).sqrt()  # in which nothing cancels
+    (gradient,) = torch.autograd.grad(mixed, point)
+    return bool((gradient[:n_features] != 0).all())
 
 
 def of_tape(tape: Any, inputs: Any, weights: Any) -> Model:
@@ -149,8 +185,11 @@ def tape_at(qml: Any, model: Model, point: Tensor) -> Any:
         try:
             tape = model.build(tensors)
             size = tape.batch_size
-        except Exception as error:
+        except Exception as error:  # PennyLane and the user's code may fail in many ways
             failures.append(error)
+            continue
+        if model.device is not None and model.device.wires and not model.device.wires.contains_wires(tape.wires):
+            failures.append(f"it acts on wires {tape.wires.tolist()}, but its device has {model.device.wires.tolist()}")
             continue
         if size in (None, 1):
             return qml.transforms.broadcast_expand(tape)[0][0] if size else tape
@@ -196,7 +235,7 @@ def steps_of(qml: Any, op: Any, source: str) -> Iterator[Step]:
     else:
         try:
             parts = _parts(qml, op)
-        except Exception as error:  # PennyLane may fail in many ways
+        except Exception as error:
             if constant and op.has_matrix and len(wires) <= _LARGEST_UNITARY:
                 yield Step(_unitary(op, where), wires, (), source)
                 return
