@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from redqubit.errors import UsageError
+from redqubit.models import QuantumLayer
 from redqubit.quantum.circuit import Amplitude
 from redqubit.quantum.interop import Imported
 from redqubit.quantum.measure import Probabilities, bases, probabilities
@@ -68,9 +69,12 @@ def test_an_estimator_network_has_the_same_values_and_gradients() -> None:
 
 
 def test_a_torch_connector_brings_its_weights() -> None:
-    found = from_qiskit(TorchConnector(estimator_network(), initial_weights=WEIGHTS))
+    connector = TorchConnector(estimator_network(), initial_weights=WEIGHTS)
+    found = from_qiskit(connector)
     assert found.weights == pytest.approx(WEIGHTS, abs=1e-6)
     assert found.circuit == from_qiskit(estimator_network()).circuit
+    x = torch.tensor(X, dtype=torch.float32)
+    assert torch.allclose(QuantumLayer.from_qiskit(connector)(x), connector(x), atol=1e-5)
 
 
 @pytest.mark.parametrize("labels", [None, 2, 3])

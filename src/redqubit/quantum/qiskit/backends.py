@@ -325,9 +325,9 @@ class BackendRun:
         numbers = {f"x[{i}]": x[:, i] for i in range(x.shape[1])}
         numbers |= {f"w[{i}]": w.expand(len(x)) for i, w in enumerate(weights)}
         columns = [numbers[p.name].detach().cpu().double().numpy() for p in self._native.parameters]
-        values = np.stack(columns, -1) if columns else np.zeros((len(x), 0))
         outputs = [[o] for o in self._observables]
-        job = self._estimator.run([(self._native, outputs, values)], precision=self._precision)
+        values = [np.stack(columns, -1)] if columns else []
+        job = self._estimator.run([(self._native, outputs, *values)], precision=self._precision)
         found = np.broadcast_to(job.result()[0].data.evs, (len(outputs), len(x)))
         return torch.tensor(found.T.copy(), dtype=x.dtype, device=x.device)
 
