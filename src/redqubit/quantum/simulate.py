@@ -203,7 +203,7 @@ def phase(op: Phase, from_weights: Tensor, from_inputs: Tensor) -> Tensor:
 
 def apply_block(psi: Tensor, first: int, m: Tensor) -> Tensor:
     """Apply m, (2^k, 2^k) or (B, 2^k, 2^k), to the k wires from `first` on."""
-    psi, m = _same_type(psi, m)
+    psi, m = same_type(psi, m)
     batch = max(len(psi), len(m) if m.ndim == 3 else 1)
     before, dim = 2**first, m.shape[-1]
     after = psi.shape[1] // (before * dim)
@@ -212,24 +212,29 @@ def apply_block(psi: Tensor, first: int, m: Tensor) -> Tensor:
     if after == 1:  # the matrix on the right, where it is not copied for every row
         return (psi.reshape(-1, before, dim) @ m.mT).reshape(batch, -1)
     if m.ndim == 3:
-        psi, m = psi.reshape(-1, before, dim, after), m[:, None]
-        return torch.matmul(m, psi).reshape(batch, -1)
+        psi = psi.reshape(-1, before, dim, after)
+        if after >= dim:
+            return torch.matmul(m[:, None], psi).reshape(batch, -1)
+        # copies of the state are cheaper here than a copy of the matrix for each of the `before` parts
+        out: Tensor = (m @ psi.transpose(1, 2).flatten(2)).unflatten(2, (before, after))
+        return out.transpose(1, 2).reshape(batch, -1)
     psi = psi.reshape(-1, dim, after)
     # not matmul: it would copy the state to make one product of it, and again on the way back
     return torch.bmm(m.expand(len(psi), dim, dim), psi).reshape(batch, -1)
 
 
 def apply_dense(psi: Tensor, wires: Sequence[int], m: Tensor) -> Tensor:
-    """Apply m (2^k, 2^k) to k wires in any order."""
-    psi, m = _same_type(psi, m)
+    """Apply m, (2^k, 2^k) or (B, 2^k, 2^k), to k wires in any order."""
+    psi, m = same_type(psi, m)
     n, k = psi.shape[1].bit_length() - 1, len(wires)
     axes = [1 + w for w in wires]
     moved = psi.reshape(-1, *[2] * n).movedim(axes, list(range(n - k + 1, n + 1)))
-    out = (moved.reshape(-1, 2**k) @ m.T).reshape(moved.shape)
+    rows = (-1, 2**k) if m.ndim == 2 else (len(psi), -1, 2**k)
+    out = (moved.reshape(rows) @ m.mT).reshape(moved.shape)
     return out.movedim(list(range(n - k + 1, n + 1)), axes).reshape(psi.shape)
 
 
-def _same_type(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def same_type(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Return both as complex when one is; equal types are returned as they are."""
     if a.dtype == b.dtype:
         return a, b
@@ -241,7 +246,7 @@ def _matmul(psi: Tensor, rows: Tensor) -> Tensor:
     if rows.is_complex() and not psi.is_complex():
         parts = psi @ torch.view_as_real(rows).flatten(1)
         return torch.view_as_complex(parts.unflatten(1, (-1, 2)))
-    psi, rows = _same_type(psi, rows)
+    psi, rows = same_type(psi, rows)
     return psi @ rows
 
 
