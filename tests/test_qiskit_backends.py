@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dense_noise import density_matrix, expectation
+from dense_noise import density_matrix, expectation, little_endian
 from redqubit.errors import UsageError
 from redqubit.models import QuantumLayer
 from redqubit.quantum import Circuit, Gate, Input, Weight
@@ -19,6 +19,7 @@ from redqubit.quantum.measure import Probabilities
 from redqubit.quantum.noise import NoiseModel, with_noise
 from redqubit.quantum.qiskit import (
     BackendRun,
+    from_qiskit,
     noise_from_qiskit,
     on_backend,
     run_on_backend,
@@ -28,9 +29,10 @@ from redqubit.quantum.qiskit import (
 from redqubit.quantum.qiskit.outgoing import pauli_sums
 
 pytest.importorskip("qiskit_aer", reason="Qiskit Aer is not installed")
-from qiskit import transpile
+from qiskit import QuantumCircuit, transpile
 from qiskit.primitives import BackendEstimatorV2, StatevectorEstimator
 from qiskit.providers.fake_provider import GenericBackendV2
+from qiskit.quantum_info import DensityMatrix
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel as AerNoise
 from qiskit_aer.noise import ReadoutError, amplitude_damping_error, depolarizing_error
@@ -253,6 +255,21 @@ def test_a_runtime_primitive_gets_the_native_gates_of_its_backend() -> None:
     assert np.abs(got.numpy() - expected).max() < 4 / np.sqrt(4000) + 0.06  # its read-outs err by 2 % each way
 
 
+def test_channels_of_aer_come_in_and_what_it_saves_is_named() -> None:
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.append(amplitude_damping_error(0.3).tensor(depolarizing_error(0.1, 1)), [1, 0])
+    circuit.cx(0, 1)
+    circuit.append(depolarizing_error(0.2, 2), [0, 1])
+    found = from_qiskit(circuit)
+    assert found.circuit.counts == {"H": 1, "Kraus": 2, "CX": 1}
+    expected = DensityMatrix.from_label("00").evolve(circuit).data
+    assert np.abs(little_endian(density_matrix(found.circuit, [], [])) - expected).max() < 1e-8
+    circuit.save_density_matrix()
+    with pytest.raises(UsageError, match="Instruction `save_density_matrix` on"):
+        from_qiskit(circuit)
+
+
 def conflicting(*errors: tuple[str, float, list[int] | None]) -> Any:
     model = AerNoise(basis_gates=["rx", "sx", "rz", "cx", "measure", "ccz"])
     for name, strength, qubits in errors:
@@ -270,7 +287,6 @@ def correlated_readout() -> Any:
     return model
 
 
-NONE = torch.zeros(0)
 BAD = {
     "`sx` and `rx` are both RX and have different noise": lambda: noise_from_qiskit(
         conflicting(("sx", 0.1, None), ("rx", 0.2, None))

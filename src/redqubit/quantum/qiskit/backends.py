@@ -214,9 +214,10 @@ def _check_coupling(theirs: Any, backend: Any, layout: Sequence[int]) -> None:
 def noise_from_qiskit(source: Any) -> NoiseModel:
     """Return the noise of a backend, or of a noise model of Qiskit Aer, as rules for our gates on the device's wires.
 
-    Each error follows the gate that a native gate becomes here, such as RX for SX, on the same qubits. The rules
-    know nothing of angles: use them on circuits of native gates. Noise of `id`, `delay` and `reset` is left out, since
-    no circuit here holds these.
+    Each error follows the gate that a native gate becomes here, such as RX for SX, on the same qubits. The rules know
+    nothing of angles: use them on circuits of native gates. `on_backend` does both, and counts a gate once that is
+    several here because its angle is a sum of parameters. Noise of `id`, `delay` and `reset` is left out, since no
+    circuit here holds these.
 
     Raises:
         UsageError: where the rules cannot say what the noise model says; `on_backend` follows it to the letter.

@@ -156,9 +156,6 @@ class Walk:
         name = operation.name
         if name == "kraus":
             return [Channel("Kraus", wires[::-1], kraus=tuple(map(as_matrix, operation.params)))]
-        if name == "superop":
-            kraus = need("qiskit.quantum_info").Kraus(operation)
-            return [Channel("Kraus", wires[::-1], kraus=tuple(map(as_matrix, kraus.data)))]
         if name == "unitary":
             return [Gate("Unitary", wires[::-1], matrix=as_matrix(operation.to_matrix()))]
         if name == "ParameterizedInitialize":
