@@ -179,6 +179,8 @@ class QuantumLayer(nn.Module):
             )
         if self.shots is not None:
             check_shots(self.shots)
+        if self.n_trajectories < 2:
+            raise UsageError(f"Argument `n_trajectories` must be 2 or more, but is {self.n_trajectories}.")
         check_method(self.method, unroll(self.circuit)[0] if self._by_runs else self.circuit)
         known = self.circuit.n_inputs - len(self.products)
         if any(not product or not set(product) <= set(range(known)) for product in self.products):
