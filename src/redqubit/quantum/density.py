@@ -78,7 +78,8 @@ def build(circuit: Circuit) -> DensityPlan:
         UsageError: for more than 8 qubits.
 
     Example:
-        >>> from redqubit.quantum import Channel, Input
+        >>> from redqubit.quantum import Input
+        >>> from redqubit.quantum.channels import Channel
         >>> noisy = Circuit(1, (Gate("RX", (0,), (Input(0),)), Channel("Depolarizing", (0,), (0.3,))))
         >>> z = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
         >>> expectations(build(noisy), torch.zeros(1, 1).double(), torch.zeros(0).double(), z).round(decimals=6)
