@@ -431,16 +431,20 @@ def test_large_circuits_are_judged_by_structure() -> None:
     assert places(found[1]) == list(range(80, 100))
     large = encodings.angle(16) + ansatzes.robqunn("full", 16)
     assert [len(f.gates) for f in lint(large) if f.code == "RQ003"] == [16 * 15 // 2]
+    assert [f.code for f in lint(large, observables=[{"X" * 16: 1.0}])] == ["RQ000"]  # which sees the last RZ and ZZ
+    with pytest.raises(UsageError, match="words of 16 letters"):
+        lint(large, observables=[{"X": 1.0}])
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         ({"domain": (1.0, 1.0)}, "`domain` must be"),
+        ({"domain": (0.0, math.inf)}, "`domain` must be"),
         ({"wires": [5]}, "`wires` must be among 0 to 1"),
         ({"observables": [{"Z": 1.0}]}, "words of 2 letters"),
         ({"wires": [0], "observables": [{"ZZ": 1.0}]}, "`wires` must be absent"),
-        ({"n_points": 0}, "`n_points` must be 1 or more"),
+        ({"n_points": 1}, "`n_points` must be 2 or more"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, object], told: str) -> None:
@@ -455,6 +459,7 @@ def test_odd_circuits_do_not_stop_it() -> None:
     lint(Circuit(1, (), Amplitude(1)))
     assert codes(lint(encodings.amplitude(2))) == ["RQ008"]
     assert lint(NOISELESS) == lint(NOISELESS)
+    assert lint(NOISELESS, n_points=2) == ()
 
 
 def test_rules_are_whole_and_findings_can_be_chosen() -> None:

@@ -1,5 +1,6 @@
 """The linter: what in a circuit cannot do what its author meant, found by numbers and by the order of gates."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -84,12 +85,12 @@ def lint(
         RQ002 RZ(x0) on 0 - no output depends on x0
     """
     low, high = domain
-    if not low < high:
+    if not -math.inf < low < high < math.inf:
         raise UsageError(f"Argument `domain` must be (low, high) with low < high, but is {domain}.")
     if wires is not None and observables is not None:
         raise UsageError("Argument `wires` must be absent when `observables` are given: they say what is read.")
-    if n_points is not None and n_points < 1:
-        raise UsageError(f"Argument `n_points` must be 1 or more, but is {n_points}.")
+    if n_points is not None and n_points < 2:
+        raise UsageError(f"Argument `n_points` must be 2 or more, but is {n_points}.")
     n = circuit.n_qubits
     outputs = z_of(n, range(n) if wires is None else wires) if observables is None else observables
     read = bases(n, outputs) if n <= MAX_QUBITS else ()

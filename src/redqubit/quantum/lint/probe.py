@@ -9,7 +9,7 @@ from torch import Tensor
 
 from redqubit.quantum.circuit import Angle, Circuit, Input, Weight
 from redqubit.quantum.fuse import Plan, build
-from redqubit.quantum.lint.structure import Element, elements, without
+from redqubit.quantum.lint.structure import Element, angle_of, elements, without
 from redqubit.quantum.measure import Basis, probabilities
 from redqubit.quantum.simulate import run
 
@@ -48,12 +48,8 @@ class Probe:
     @cached_property
     def slots(self) -> dict[Element, int]:
         """The column of `values` that turns each element; elements whose angle is a number have none."""
-        found = {}
-        for e in elements(self.free):
-            angle = self.free.gates[e.gate].angles[e.angle] if e.angle is not None else None  # type: ignore[union-attr]
-            if isinstance(angle, Input):
-                found[e] = angle.index
-        return found
+        angles = {e: angle_of(self.free, e) for e in elements(self.free)}
+        return {e: a.index for e, a in angles.items() if isinstance(a, Input)}
 
     @cached_property
     def _maps(self) -> tuple[Tensor, Tensor, Tensor]:

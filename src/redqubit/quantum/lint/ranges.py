@@ -6,7 +6,7 @@ from torch import Tensor
 from redqubit.quantum.circuit import Input
 from redqubit.quantum.lint.findings import GateAt, LintFinding, finding, gate_at, listed
 from redqubit.quantum.lint.probe import TOLERANCE, Probe
-from redqubit.quantum.lint.structure import elements
+from redqubit.quantum.lint.structure import angle_of, elements
 
 MOST_TURNS = 64  # periods that may fit into a domain and still be looked for
 
@@ -19,12 +19,11 @@ def range_findings(probe: Probe, domain: tuple[float, float]) -> list[LintFindin
 
 
 def _gates(probe: Probe, features: list[int]) -> tuple[GateAt, ...]:
-    found = []
-    for e in elements(probe.circuit):
-        angle = probe.circuit.gates[e.gate].angles[e.angle] if e.angle is not None else None  # type: ignore[union-attr]
-        if isinstance(angle, Input) and angle.index in features:
-            found.append(gate_at(probe.circuit, e.gate, e.angle))
-    return tuple(found)
+    return tuple(
+        gate_at(probe.circuit, e.gate, e.angle)
+        for e in elements(probe.circuit)
+        if isinstance(a := angle_of(probe.circuit, e), Input) and a.index in features
+    )
 
 
 def _with(probe: Probe, feature: int, value: float | Tensor) -> Tensor:

@@ -24,7 +24,7 @@ def _redundant(probe: Probe) -> list[LintFinding]:
     """
     slopes = probe.weight_slopes.flatten(0, 1)  # (N * K, n_weights)
     active = [i for i in range(slopes.shape[1]) if float(slopes[:, i].abs().max()) > TOLERANCE]
-    if len(active) < 2:
+    if len(active) < 2 or len(slopes) < 2 * len(active):  # too few points to tell
         return []
     columns = slopes[:, active]
     _, singular, directions = torch.linalg.svd(columns / columns.norm(dim=0), full_matrices=True)

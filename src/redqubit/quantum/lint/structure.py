@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from redqubit.errors import UsageError
 from redqubit.quantum.circuit import Angle, Circuit, Gate
 from redqubit.quantum.measure import Observable, Probabilities
 
@@ -107,6 +108,11 @@ def views(n_qubits: int, outputs: Sequence[Observable] | Probabilities) -> tuple
         return ((marginal,),) * (1 << len(outputs.wires))
     found: list[tuple[View, ...]] = []
     for observable in outputs:
+        wrong = [word for word in observable if len(word) != n_qubits]
+        if wrong:
+            raise UsageError(
+                f"Argument `observables` must have words of {n_qubits} letters I, X, Y, Z, but has {wrong[0]!r}."
+            )
         acting = ({w: letter == "Z" for w, letter in enumerate(word) if letter != "I"} for word in observable)
         found.append(tuple(acting))
     return tuple(found)
