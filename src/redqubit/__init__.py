@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from redqubit.errors import UsageError
     from redqubit.evasion import ATTACKS, FGSM, MIM, PGD, RandomNoise, Square, transfer_matrix
     from redqubit.experiments import EXPERIMENTS, reproduce
-    from redqubit.models import MODELS, HybridNet, QuantumLayer, QuNN
-    from redqubit.quantum import Circuit, Gate, Input, Weight
+    from redqubit.models import MODELS, HybridNet, QuantumLayer, QuNN, converted, noisy
+    from redqubit.quantum import Channel, Circuit, Gate, Input, NoiseModel, Weight, with_noise
+    from redqubit.quantum.lint import lint
     from redqubit.result import Flag, Result
     from redqubit.training import train
 
@@ -27,8 +28,9 @@ _HOMES = {
     "redqubit.errors": ("UsageError",),
     "redqubit.evasion": ("ATTACKS", "FGSM", "MIM", "PGD", "RandomNoise", "Square", "transfer_matrix"),
     "redqubit.experiments": ("EXPERIMENTS", "reproduce"),
-    "redqubit.models": ("MODELS", "HybridNet", "QuNN", "QuantumLayer"),
-    "redqubit.quantum": ("Circuit", "Gate", "Input", "Weight"),
+    "redqubit.models": ("MODELS", "HybridNet", "QuNN", "QuantumLayer", "converted", "noisy"),
+    "redqubit.quantum": ("Channel", "Circuit", "Gate", "Input", "NoiseModel", "Weight", "with_noise"),
+    "redqubit.quantum.lint": ("lint",),
     "redqubit.result": ("Flag", "Result"),
     "redqubit.training": ("train",),
 }
@@ -37,6 +39,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "ATTACKS",
     "Audit",
+    "Channel",
     "Circuit",
     "Dataset",
     "EXPERIMENTS",
@@ -47,6 +50,7 @@ __all__ = [
     "Input",
     "MIM",
     "MODELS",
+    "NoiseModel",
     "PGD",
     "QuNN",
     "QuantumLayer",
@@ -57,11 +61,15 @@ __all__ = [
     "Weight",
     "__version__",
     "audit",
+    "converted",
+    "lint",
     "load",
     "load_splits",
+    "noisy",
     "reproduce",
     "train",
     "transfer_matrix",
+    "with_noise",
 ]
 
 
