@@ -1,21 +1,25 @@
 """Monte-Carlo wave functions against density matrices of PennyLane, within their standard errors."""
 
+import itertools
 import math
+import random
 from functools import cache
 
 import pennylane as qml
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from redqubit.errors import UsageError
 from redqubit.quantum import Amplitude, Circuit, Gate, Input, Weight, ansatzes, encodings, simulate, trajectories
 from redqubit.quantum.channels import Channel
-from redqubit.quantum.circuit import Angle
+from redqubit.quantum.circuit import SIGNATURES, Angle
 from redqubit.quantum.fuse import build as build_pure
 from redqubit.quantum.fuse import cast
 from redqubit.quantum.gates import matrix
-from redqubit.quantum.measure import signs
+from redqubit.quantum.measure import probabilities, signs
 from redqubit.quantum.unravelling import TrajectoryPlan
 
 DAMPING = (("AmplitudeDamping", (0.1,)), ("Depolarizing", (0.05,)))
@@ -125,6 +129,53 @@ def test_values_equal_the_density_matrix(name: str) -> None:
         ideal = simulate.expectations(build_pure(pure), x, w, table)
     assert bool(((found - wanted).abs() < 4 * error + 1e-12).all())
     assert float((ideal - wanted).abs().max()) > 8 * float(error.max())
+
+
+def random_circuit(seed: int) -> Circuit:
+    """Return a circuit of all kinds of gates and channels, so few of these that all their draws can be told."""
+    r, n = random.Random(seed), 3
+    gates: list[Gate | Channel] = [Gate("RX", (q,), (Input(q),)) for q in range(n)]
+    budget = 2000
+    for _ in range(14):
+        name = r.choice([*SIGNATURES, *["channel"] * 12])
+        if name != "channel":
+            n_wires, n_angles = SIGNATURES[name]
+            angles = tuple(r.choice((r.uniform(-3, 3), 1.3 * Input(1), Weight(0) + 0.2)) for _ in range(n_angles))
+            gates.append(Gate(name, tuple(r.sample(range(n), n_wires)), angles))
+            continue
+        one, two = tuple(r.sample(range(n), 1)), tuple(r.sample(range(n), 2))
+        channel = r.choice(
+            [
+                Channel("AmplitudeDamping", one, (r.random(),)),
+                Channel("PhaseDamping", one, (r.random(),)),
+                Channel("Depolarizing", one, (r.random(),)),
+                Channel("Depolarizing", two, (r.random(),)),
+                Channel("GeneralizedAmplitudeDamping", one, (r.random(), r.random())),
+                Channel("ThermalRelaxation", one, (50.0, 70.0, r.uniform(0, 40), r.random())),
+                Channel("Kraus", two, kraus=SOMETIMES_CX),
+                Channel("BitPhaseFlip", one, (r.random(),)),
+            ]
+        )
+        budget //= len(channel.operators)
+        if budget > 0:
+            gates.append(channel)
+    return Circuit(n, tuple(gates))
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(st.integers(0, 10**6))
+def test_all_draws_together_are_the_density_matrix(seed: int) -> None:
+    """sum over all draws of q * |psi|^2, with no chance at all."""
+    circuit = random_circuit(seed)
+    x, w, _ = point(circuit)
+    plan = plan_of(circuit)
+    draws = list(itertools.product(*(range(len(q)) for q in plan.draws)))
+    q = torch.tensor([math.prod(q[i] for q, i in zip(plan.draws, d, strict=True)) for d in draws], dtype=torch.float64)
+    drawn = torch.tensor(draws, dtype=torch.long)[:, None].expand(-1, len(x), -1)
+    with torch.no_grad():
+        weights = w if len(w) else w.new_zeros(1)
+        p = probabilities(trajectories._run(plan, x, weights, drawn)).unflatten(0, drawn.shape[:2])
+        assert torch.allclose(torch.einsum("t,tbi->bi", q, p), density(circuit, x, w), atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["encoder", "many", "amplitude"])

@@ -7,8 +7,8 @@ q_k = Tr(K_k^dagger K_k) / d, whatever the state, which stays as long as it then
 
 and the mean of <psi|O|psi> is unbiased. As the draws know neither inputs nor weights, the derivative of that mean is
 the mean of the derivatives: gradients are unbiased too, without the score function that draws by the state would need.
-Where the operators are multiples of unitaries (Pauli noise) states keep their length, and the rest is as usual; under
-damping the lengths spread, and the standard error says so.
+Where the operators are multiples of unitaries (Pauli noise) states keep their length. Under damping the lengths spread:
+the mean of |psi|^4 grows by a factor of about 1 + gamma <Z>^2 / 2 at each channel, and the standard error says so.
 """
 
 from collections.abc import Iterator, Sequence
@@ -56,8 +56,8 @@ def expectations(
         UsageError: for fewer than 2 trajectories.
 
     Reference: Dalibard, Castin and Molmer, "Wave-function approach to dissipative processes in quantum optics",
-    Physical Review Letters 68 (1992); here in the linear form of Wiseman and Milburn, "Quantum Measurement and Control"
-    (2010), section 4.4.
+    Physical Review Letters 68 (1992), for draws by the state; those in use here are linear in it, as in Wiseman and
+    Milburn, "Quantum Measurement and Control" (2010).
 
     Example:
         >>> from redqubit.quantum import Circuit, Gate
