@@ -9,6 +9,8 @@ import numpy as np
 import pennylane as qml
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from redqubit.errors import UsageError
@@ -470,6 +472,32 @@ OURS = {
 @pytest.mark.parametrize("name", OURS)
 def test_a_circuit_of_ours_comes_back_as_the_same_data(name: str) -> None:
     circuit = OURS[name]
+    back = from_pennylane(to_pennylane(circuit), inputs=circuit.n_inputs, weights=[torch.zeros(circuit.n_weights)])
+    assert back.circuit == circuit
+
+
+@st.composite
+def circuits(draw: Any) -> Circuit:
+    """Draw a circuit on 3 wires whose weights are numbered in the order of use."""
+    numbers = st.integers(-3000, 3000).map(lambda k: k / 1000)
+    gates: list[Gate | Channel] = [Gate("H", (q,)) for q in range(3)]
+    n_weights = 0
+    for name in draw(st.lists(st.sampled_from(sorted(SIGNATURES)), min_size=1, max_size=12)):
+        n_wires, n_angles = SIGNATURES[name]
+        angles: list[Any] = []
+        for _ in range(n_angles):
+            scale, kind = draw(numbers.filter(bool)), draw(st.integers(0, 2))
+            angles.append([scale, Input(draw(st.integers(0, 2)), scale, draw(numbers)), Weight(n_weights, scale)][kind])
+            n_weights += kind == 2
+        gates.append(Gate(name, tuple(draw(st.permutations(range(3)))[:n_wires]), tuple(angles)))
+        if draw(st.booleans()):
+            gates.append(Channel("BitFlip", (draw(st.integers(0, 2)),), (draw(st.floats(0, 1)),)))
+    return Circuit(3, tuple(gates))
+
+
+@settings(max_examples=25, deadline=None)
+@given(circuits())
+def test_random_circuits_come_back_as_the_same_data(circuit: Circuit) -> None:
     back = from_pennylane(to_pennylane(circuit), inputs=circuit.n_inputs, weights=[torch.zeros(circuit.n_weights)])
     assert back.circuit == circuit
 

@@ -77,9 +77,6 @@ def to_pennylane(
 def _apply_channel(qml: Any, channel: Channel) -> None:
     if channel.name in CHANNELS and len(channel.wires) == 1:
         getattr(qml, CHANNELS[channel.name])(*channel.parameters, wires=channel.wires)
-    elif channel.name == "GeneralizedAmplitudeDamping":
-        gamma, ground = channel.parameters
-        qml.GeneralizedAmplitudeDamping(gamma, 1 - ground, wires=channel.wires)
     elif channel.name == "ThermalRelaxation":
         t1, t2, duration, excited = channel.parameters
         qml.ThermalRelaxationError(excited, t1, t2, duration, wires=channel.wires)

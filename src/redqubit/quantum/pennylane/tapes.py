@@ -287,8 +287,9 @@ def _channel(op: Any) -> Channel:
         if op.name == theirs:
             return Channel(ours, wires, tuple(values))
     if op.name == "GeneralizedAmplitudeDamping":
-        gamma, excited = values
-        return Channel(op.name, wires, (gamma, 1 - excited))
+        # releases of PennyLane differ in which state its second parameter is the weight of
+        decay = sum(abs(k[0, 1]) ** 2 for k in op.kraus_matrices())
+        return Channel(op.name, wires, (values[0], min(1.0, float(decay) / values[0]) if values[0] else 1.0))
     if op.name == "ThermalRelaxationError":
         excited, t1, t2, duration = values
         return Channel("ThermalRelaxation", wires, (t1, t2, duration, excited))
