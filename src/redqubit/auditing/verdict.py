@@ -1,5 +1,6 @@
 """What the results of an audit say: the verdict, the trust checks and the panels of its report."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ from redqubit.auditing.config import Audit
 from redqubit.auditing.lint import Target, lint_panel
 from redqubit.data import Dataset
 from redqubit.metrics import accuracy, worst_case
-from redqubit.quantum import Circuit
+from redqubit.quantum import Channel, Circuit, Gate
 from redqubit.quantum.descriptors import entangling_capability, expressibility, expressibility_floor
+from redqubit.quantum.noise import without_noise
 from redqubit.result import Finding, Flag, Panel, Result, Summary
 from redqubit.sanity import (
     black_box_check,
@@ -58,7 +60,7 @@ def summarise(table: AuditTable, *, cost: Mapping[str, float | int | str], rerun
     """Return the verdict and the panels."""
     data = table.test_set
     flags = [*_flags(table), *table.flags]
-    twin = f" and its classical twin {table.models[1]}" if len(table.models) > 1 else ""
+    twin = f" and its twin {table.models[1]}" if len(table.models) > 1 else ""
     return Summary(
         title=f"Security audit of {table.models[0]} on {data.name}",
         subtitle=f"{table.models[0]}{twin}; {len(table.train_set):,} training and {len(data):,} test samples, "
@@ -153,7 +155,7 @@ def _against_twin(table: AuditTable) -> Finding:
     detail += f"; {n} samples can be expected to show {100 * smallest_detectable_difference(n):.1f} points"
     verdict = "more robust than" if low > 0 else "less robust than" if high < 0 else "not shown to differ from"
     return Finding(
-        f"At eps {eps:g}, {model} is {verdict} its classical twin {twin}.",
+        f"At eps {eps:g}, {model} is {verdict} its twin {twin}.",
         "holds" if low > 0 else "fails" if high < 0 else "unclear",
         detail,
     )
@@ -289,15 +291,24 @@ def _example_row(table: AuditTable, model: str) -> dict[str, object]:
     return {"label": model, "clean": "clean", "adv": "adv", **labels}
 
 
-def _circuit(circuit: Circuit) -> list[Panel]:
-    generator = torch.Generator().manual_seed(0)
+def _counted(items: Sequence[Gate | Channel]) -> str:
+    return ", ".join(f"{n} {name}" for name, n in Counter(item.name for item in items).items())
+
+
+def _circuit(noisy: Circuit) -> list[Panel]:
+    generator, circuit = torch.Generator().manual_seed(0), without_noise(noisy)
     rows: list[list[object]] = [
         ["qubits", circuit.n_qubits],
         ["inputs", circuit.n_inputs],
         ["weights", circuit.n_weights],
         ["depth (layers of gates)", circuit.depth],
-        ["gates", ", ".join(f"{n} {name}" for name, n in circuit.counts.items())],
+        ["gates", _counted(circuit.gates)],
     ]
+    if noisy.channels:
+        rows.append(["noise channels, not drawn", _counted(noisy.channels)])
+    if noisy.readout:
+        shares = [f"{a:.3g} / {b:.3g}" for a, b in dict.fromkeys(noisy.readout)]
+        rows.append(["read-out errors, 1 for 0 / 0 for 1", ", ".join(shares)])
     if circuit.n_qubits <= DESCRIBED and circuit.initial is None:
         e = expressibility(circuit, generator=generator)
         floor = expressibility_floor(circuit.n_qubits, generator=generator)
@@ -312,7 +323,7 @@ def _circuit(circuit: Circuit) -> list[Panel]:
         Panel(
             "facts",
             "Circuit facts",
-            "Inputs and weights drawn uniformly from [0, 2 pi); ± one standard error.",
+            "Inputs and weights drawn uniformly from [0, 2 pi), without noise; ± one standard error.",
             "Circuit",
             data={"columns": ["property", "value"], "rows": rows},
         ),

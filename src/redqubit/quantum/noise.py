@@ -176,6 +176,11 @@ def with_noise(circuit: Circuit, model: NoiseModel) -> Circuit:
     return replace(circuit, gates=tuple(gates), readout=readout or circuit.readout)
 
 
+def without_noise(circuit: Circuit) -> Circuit:
+    """Return the gates of a circuit without its channels and read-out errors; coherent errors stay."""
+    return replace(circuit, gates=tuple(g for g in circuit.gates if isinstance(g, Gate)), readout=())
+
+
 def _following(model: NoiseModel, name: str, wires: tuple[int, ...]) -> list[Channel | Gate]:
     rules = (r for r in model.rules if isinstance(r, Rule | Crosstalk) and r.matches(name, wires))
     return [item for rule in rules for item in rule.following(wires)]
