@@ -150,7 +150,7 @@ def circuits(draw: st.DrawFn) -> Circuit:
             matrix = np.linalg.qr(np.random.default_rng(draw(st.integers(0, 99))).normal(size=(4, 4)))[0]
             gates.append(Gate(name, wires[:2], matrix=tuple(map(tuple, matrix.tolist()))))
         elif name == "noise":
-            gates.append(Channel("Depolarizing", wires[:2], (draw(st.floats(0, 1)),)))
+            gates.append(Channel("Pauli", wires[:2], (draw(st.floats(0, 1)), *[0.0] * 14)))
             gates.append(Channel("AmplitudeDamping", wires[2:], (draw(st.floats(0, 1)),)))
         else:
             n_wires, n_angles = SIGNATURES[name]
