@@ -30,7 +30,7 @@ class AmplitudeStart:
 
     encoding: Amplitude
     way: Path
-    matrices: tuple[Tensor, ...]
+    stacks: tuple[Tensor, ...]
     signs: Tensor  # (4^n,): of i^-m for m letters Y; 0 for odd m, which real amplitudes do not have
 
     def state(self, x: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class AmplitudeStart:
         psi = amplitudes(x[:, : self.encoding.n_features], 2**n)
         rho = (psi[:, :, None] * psi[:, None]).reshape(-1, *[2] * (2 * n))
         axes = [1 + a for q in range(n) for a in (q, n + q)]
-        return sweep(self.way, rho.permute(0, *axes).reshape(-1, 4**n), self.matrices) * self.signs
+        return sweep(self.way, rho.permute(0, *axes).reshape(-1, 4**n), self.stacks) * self.signs
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,14 @@ class ProductStart:
 
 @dataclass(frozen=True)
 class DensityPlan:
-    """What `expectations` runs; operations [:first] and [last:] read no input."""
+    """What `expectations` runs."""
 
     dim: int  # 2^n; the states may have one wire more, in front
     start: AmplitudeStart | ProductStart
     program: Program
-    first: int
-    last: int
-    before: Path
+    before: Path  # the operations before the first that reads inputs
     between: Path
-    after: Path
+    after: Path  # those after the last that does
     back: Path  # `after` from its end, for observables
     words: Words
 
@@ -98,7 +96,7 @@ def build(circuit: Circuit) -> DensityPlan:
     found = program(factors(rest), n, circuit.n_inputs, circuit.n_weights)
     reading = [i for i, op in enumerate(found.ops) if op.from_inputs]
     first, last = (reading[0], reading[-1] + 1) if reading else (0, 0)
-    wires = [op.wires for op in found.ops]
+    steps = found.steps
     start: AmplitudeStart | ProductStart
     if circuit.initial is None:
         reads = any(reads_input(g for g in head if isinstance(g, Gate)) for head in heads)
@@ -109,12 +107,10 @@ def build(circuit: Circuit) -> DensityPlan:
         dim,
         start,
         found,
-        first,
-        last,
-        path(n, wires[:first]),
-        path(n, wires[first:last]),
-        path(n, wires[last:]),
-        path(n, wires[last:][::-1]),
+        path(n, steps[:first], transposed=True),
+        path(n, steps[first:last], transposed=True),
+        path(n, steps[last:], transposed=True),
+        path(n, steps[last:][::-1]),
         words(n),
     )
 
@@ -122,13 +118,14 @@ def build(circuit: Circuit) -> DensityPlan:
 def _amplitude_start(encoding: Amplitude, n: int) -> AmplitudeStart:
     # column (b, c), row P: P[c, b], with iY for Y, which is real
     one = torch.tensor([[1, 0, 0, 1], [0, 1, 1, 0], [0, -1, 1, 0], [1, 0, 0, -1]], dtype=torch.float64)
-    targets = [(q, q + 1) if q + 1 < n else (q,) for q in range(0, n, 2)]
-    matrices = tuple((torch.kron(one, one) if len(t) == 2 else one).T.contiguous() for t in targets)
+    pairs = [((q, q + 1), (0, 0)) for q in range(0, n - 1, 2)]
+    steps = [*pairs, *[((n - 1,), (1, 0))] * (n % 2)]
+    stacks = (torch.kron(one, one).T[None].contiguous(), one.T[None].contiguous())
     letters = torch.zeros(1, dtype=torch.long)
     for _ in range(n):
         letters = (letters[:, None] + torch.tensor([0, 0, 1, 0])).flatten()
     signs = torch.tensor([1.0, 0.0, -1.0, 0.0], dtype=torch.float64)[letters % 4]
-    return AmplitudeStart(encoding, path(n, targets), matrices, signs)
+    return AmplitudeStart(encoding, path(n, steps), stacks, signs)
 
 
 def expectations(plan: DensityPlan, x: Tensor, weights: Tensor, table: Tensor | None) -> Tensor:
@@ -142,13 +139,11 @@ def expectations(plan: DensityPlan, x: Tensor, weights: Tensor, table: Tensor | 
         weights: Weights (n_weights,).
         table: Values to be averaged, one row per basis state.
     """
-    matrices = plan.program.matrices(x, weights)
-    state = sweep(plan.before, plan.start.state(x), [m.mT for m in matrices[: plan.first]])
-    state = state.expand(len(x), -1)
-    state = sweep(plan.between, state, [m.mT for m in matrices[plan.first : plan.last]])
-    after = matrices[plan.last :]
+    stacks = plan.program.stacks(x, weights)
+    state = sweep(plan.before, plan.start.state(x), stacks).expand(len(x), -1)
+    state = sweep(plan.between, state, stacks)
     if table is not None and table.shape[1] < len(x):
         full = torch.nn.functional.pad(table, (0, 0, 0, len(plan.words.walsh) - plan.dim))
-        return state @ sweep(plan.back, plan.words.rows(full), after[::-1]).T
-    p = plan.words.probabilities(sweep(plan.after, state, [m.mT for m in after]))[:, : plan.dim]
+        return state @ sweep(plan.back, plan.words.rows(full), stacks).T
+    p = plan.words.probabilities(sweep(plan.after, state, stacks))[:, : plan.dim]
     return p if table is None else p @ table

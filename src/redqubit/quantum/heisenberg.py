@@ -58,7 +58,7 @@ class NoisyPart:
 
     def fold(self, weights: Tensor, table: Tensor) -> Tensor:
         """Return T (K, 4^n)."""
-        return sweep(self.way, self.words.rows(table), self.rest.matrices(None, weights)[::-1])
+        return sweep(self.way, self.words.rows(table), self.rest.stacks(None, weights))
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _part(
         mine = [replace(g, wires=tuple(map(wires.index, g.wires))) for g in rest if g.wires[0] in wires]
         n = len(wires)
         found = program(factors(mine), n, 0, circuit.n_weights)
-        return NoisyPart(place, found, path(n, [op.wires for op in reversed(found.ops)]), words(n))
+        return NoisyPart(place, found, path(n, found.steps[::-1]), words(n))
     # E[f] = 1/2 sum_i last[i, f] P_i
     half = torch.einsum("nif,iab->nfab", features.last.to(_PAULIS.dtype), _PAULIS) / 2
     if not folds_last:
@@ -209,7 +209,10 @@ def contract(plan: HeisenbergPlan, folded: Folded, x: Tensor) -> Tensor:
 def _halves(t: Tensor, f: Tensor) -> Tensor:
     """Return the sums (K, B) of T (K L, R) over features (n, F, B)."""
     n = len(f)
-    left, right = outer(f[: n // 2]), outer(f[n // 2 :])
+    if n % 2:
+        left, right = outer(f[: n // 2]), outer(f[n // 2 :])
+    else:
+        left, right = outer(f.unflatten(0, (2, -1)).transpose(0, 1)).unbind(0)
     partial = (t @ right).reshape(-1, *left.shape)  # (K, L, B)
     return (partial * left).sum(1)
 

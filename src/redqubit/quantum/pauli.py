@@ -195,14 +195,18 @@ class Maps:
 
     size: int  # D
     length: int  # k
-    waves: Waves | None  # S k F; None for constants
     terms: Tensor  # (S k, F, D D)
 
-    def matrices(self, source: Tensor) -> Tensor:
-        """Return (S, B, D, D) for a source (B, n_source); (S, 1, D, D) for constants."""
+    @property
+    def n_waves(self) -> int:
+        """Number of the waves that they take: S k F, none for constants."""
+        return self.terms.shape[0] * self.terms.shape[1] if self.terms.shape[1] > 1 else 0
+
+    def matrices(self, values: Tensor) -> Tensor:
+        """Return (S, B, D, D) for values (S k F, B) of the waves; (S, 1, D, D) for constants."""
         parts = self.terms
-        if self.waves is not None:
-            parts = torch.bmm(self.waves.of(source).view(*self.terms.shape[:2], -1).mT, self.terms)
+        if self.n_waves:
+            parts = torch.bmm(values.view(*self.terms.shape[:2], -1).mT, self.terms)
         parts = parts.view(-1, self.length, parts.shape[1], self.size, self.size)
         out = parts[:, 0]
         for i in range(1, self.length):
@@ -210,8 +214,8 @@ class Maps:
         return out
 
 
-def maps(chains: Sequence[Sequence[Factor]], n_source: int) -> Maps:
-    """Return the table of products of factors on the same wires; angles read one source."""
+def maps(chains: Sequence[Sequence[Factor]]) -> tuple[Maps, list[Wave]]:
+    """Return the table of products of factors on the same wires, and the waves that it takes."""
     rows = [[polynomial(b) for b in blocks(c, MAX_ANGLES)] for c in chains]
     length, size = max(map(len, rows)), len(rows[0][0][0][2])
     still: list[Wave] = [(0.0, {}, torch.eye(size, dtype=torch.float64))]
@@ -219,9 +223,5 @@ def maps(chains: Sequence[Sequence[Factor]], n_source: int) -> Maps:
     n_waves = max(map(len, flat))
     none: Wave = (0.0, {}, torch.zeros(size, size, dtype=torch.float64))
     padded = [wave for p in flat for wave in (*p, *[none] * (n_waves - len(p)))]
-    return Maps(
-        size,
-        length,
-        waves([wave[:2] for wave in padded], n_source) if n_waves > 1 else None,
-        torch.stack([wave[2] for wave in padded]).reshape(len(flat), n_waves, -1),
-    )
+    out = Maps(size, length, torch.stack([wave[2] for wave in padded]).reshape(len(flat), n_waves, -1))
+    return out, padded if n_waves > 1 else []

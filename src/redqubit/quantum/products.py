@@ -113,12 +113,12 @@ def head_vectors(heads: Sequence[Sequence[Gate | Channel]], n_inputs: int) -> Ve
 
 
 def outer(f: Tensor) -> Tensor:
-    """Return the products (F^m, B) of vectors (m, F, B), pair by pair; (1, B) of ones for none."""
+    """Return the products (..., F^m, B) of vectors (m, ..., F, B), pair by pair; (..., 1, B) of ones for none."""
     if len(f) == 0:
-        return f.new_ones(1, f.shape[-1])
+        return f.new_ones(*f.shape[1:-2], 1, f.shape[-1])
     if len(f) == 1:
         return f[0]
     if len(f) % 2:
-        return (outer(f[:-1])[:, None] * f[-1]).flatten(0, 1)
+        return (outer(f[:-1])[..., :, None, :] * f[-1][..., None, :, :]).flatten(-3, -2)
     even, odd = f.unflatten(0, (-1, 2)).unbind(1)
-    return outer((even[:, :, None] * odd[:, None]).flatten(1, 2))
+    return outer((even[..., :, None, :] * odd[..., None, :, :]).flatten(-3, -2))

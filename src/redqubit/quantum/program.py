@@ -9,10 +9,11 @@ product each.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from redqubit.quantum.circuit import Input, Weight
-from redqubit.quantum.pauli import Factor, Maps, identity, maps
+from redqubit.quantum.pauli import Factor, Maps, Wave, Waves, identity, maps, waves
 
 
 @dataclass
@@ -122,27 +123,32 @@ def _kind(chain: Iterable[Factor]) -> type[Input] | type[Weight] | None:
 class Table:
     """The two-wire maps that read one source: core @ (a x b), with a and b chains of one-wire maps.
 
-    In this order: those whose core is the identity, those with chains and a core, those without chains.
+    Three stacks, empty ones left out: those whose core is the identity, those with chains and a core, those without
+    chains.
     """
 
-    cores: Maps | None
+    waves: Waves  # of the chains, then of the cores
     chains: Maps | None  # the first wires', then the second wires'
+    cores: Maps | None
     n_plain: int
-    n_chained: int  # plain ones included
+    n_chained: int  # with chains and a core
 
-    def matrices(self, source: Tensor) -> list[Tensor]:
-        """Return each, (16, 16), or (B, 16, 16) where it differs from sample to sample."""
+    def stacks(self, source: Tensor) -> list[Tensor]:
+        """Return each (S, 16, 16), or (S, B, 16, 16) where it differs from sample to sample."""
         out: list[Tensor] = []
-        cores = None if self.cores is None else self.cores.matrices(source)
-        n = self.n_chained - self.n_plain
+        counts = [0 if part is None else part.n_waves for part in (self.chains, self.cores)]
+        values = self.waves.of(source).split(counts)
+        cores = None if self.cores is None else self.cores.matrices(values[1])
         if self.chains is not None:
-            pairs = _kron(*self.chains.matrices(source).unflatten(0, (2, -1)).unbind(0))
+            pairs = _kron(*self.chains.matrices(values[0]).unflatten(0, (2, -1)).unbind(0))
+            plain, chained = pairs.split([self.n_plain, self.n_chained])
             if self.n_plain:
-                out += _each(pairs[: self.n_plain])
-            if cores is not None and n:
-                out += _each(cores[:n] @ pairs[self.n_plain :])
-        if cores is not None and n < len(cores):
-            out += _each(cores[n:])
+                out.append(_shared(plain))
+            if cores is not None and self.n_chained:
+                joined, cores = cores.split([self.n_chained, len(cores) - self.n_chained])
+                out.append(_shared(joined @ chained))
+        if cores is not None and len(cores):
+            out.append(_shared(cores))
         return out
 
 
@@ -153,19 +159,18 @@ def _kron(a: Tensor, b: Tensor) -> Tensor:
     return product.view(-1, 4, 4, 4, 4).transpose(2, 3).reshape(*shape, 16, 16)
 
 
-def _each(matrices: Tensor) -> tuple[Tensor, ...]:
-    """Return the matrices of (S, B, D, D), those of one for all samples as (D, D)."""
-    return (matrices[:, 0] if matrices.shape[1] == 1 else matrices).unbind(0)
+def _shared(stack: Tensor) -> Tensor:
+    """Return (S, B, D, D), or (S, D, D) where one matrix serves all samples."""
+    return stack.squeeze(1) if stack.shape[1] == 1 else stack
 
 
 @dataclass(frozen=True)
 class Op:
-    """One map on some wires: number `slot` of the table of its source, or a constant matrix."""
+    """One map on some wires, and where its matrix is: (number of the stack, number in it)."""
 
     wires: tuple[int, ...]
-    from_inputs: bool = False
-    slot: int = 0
-    constant: Tensor | None = None
+    place: tuple[int, int]
+    from_inputs: bool
 
 
 @dataclass(frozen=True)
@@ -174,17 +179,20 @@ class Program:
 
     n_qubits: int
     ops: tuple[Op, ...]
-    inputs: Table | None
     weights: Table | None
+    inputs: Table | None
+    constants: tuple[Tensor, ...]  # (S, 4^k, 4^k) each
 
-    def matrices(self, x: Tensor | None, weights: Tensor) -> list[Tensor]:
-        """Return the matrix of each operation, (4^k, 4^k), or (B, 4^k, 4^k) where it differs from sample to sample."""
-        from_w = [] if self.weights is None else self.weights.matrices(weights[None])
-        from_x = [] if self.inputs is None or x is None else self.inputs.matrices(x)
-        return [
-            op.constant if op.constant is not None else (from_x if op.from_inputs else from_w)[op.slot]
-            for op in self.ops
-        ]
+    @property
+    def steps(self) -> list[tuple[tuple[int, ...], tuple[int, int]]]:
+        """Wires and place of each operation."""
+        return [(op.wires, op.place) for op in self.ops]
+
+    def stacks(self, x: Tensor | None, weights: Tensor) -> list[Tensor]:
+        """Return the matrices, (S, 4^k, 4^k), or (S, B, 4^k, 4^k) where they differ from sample to sample."""
+        from_w = [] if self.weights is None else self.weights.stacks(weights[None])
+        from_x = [] if self.inputs is None or x is None else self.inputs.stacks(x)
+        return [*from_w, *from_x, *self.constants]
 
 
 def program(found: Iterable[Factor], n_qubits: int, n_inputs: int, n_weights: int) -> Program:
@@ -193,31 +201,33 @@ def program(found: Iterable[Factor], n_qubits: int, n_inputs: int, n_weights: in
     for f in found:
         fuser.add(f)
     nodes = fuser.finish()
-    ops: dict[int, Op] = {}
-    tables: dict[bool, Table | None] = {}
-    for from_inputs, n_source in ((True, n_inputs), (False, n_weights)):
-        mine = []
-        for i, node in enumerate(nodes):
-            if node.core.angle is None and not node.before:
-                ops[i] = Op(node.core.wires, constant=node.core.terms[0].real.contiguous())
-            elif (node.kind is Input) == from_inputs:
-                mine.append((not node.plain, not node.before, i, node))
-        mine.sort(key=lambda entry: entry[:3])
-        for slot, (_, _, i, node) in enumerate(mine):
-            ops[i] = Op(node.core.wires, from_inputs, slot)
-        tables[from_inputs] = _table([node for *_, node in mine], n_source)
-    return Program(n_qubits, tuple(ops[i] for i in range(len(nodes))), tables[True], tables[False])
+    groups: dict[tuple[int, ...], list[int]] = {}  # stacks in order: the key sorts as `stacks` returns them
+    for i, node in enumerate(nodes):
+        if node.core.angle is None and not node.before:
+            key: tuple[int, ...] = (2, len(node.core.wires))
+        else:
+            key = (int(node.kind is Input), 0 if node.plain else 1 if node.before else 2)
+        groups.setdefault(key, []).append(i)
+    places = {i: (stack, slot) for stack, key in enumerate(sorted(groups)) for slot, i in enumerate(groups[key])}
+    tables = [
+        _table([[nodes[i] for i in groups.get((source, stack), [])] for stack in range(3)], n_source)
+        for source, n_source in ((0, n_weights), (1, n_inputs))
+    ]
+    constants = [torch.stack([nodes[i].core.terms[0].real for i in groups[k]]) for k in sorted(groups) if k[0] == 2]
+    ops = [Op(node.core.wires, places[i], node.kind is Input) for i, node in enumerate(nodes)]
+    return Program(n_qubits, tuple(ops), tables[0], tables[1], tuple(constants))
 
 
-def _table(nodes: Sequence[_Node], n_source: int) -> Table | None:
-    if not nodes:
+def _table(stacks: Sequence[Sequence[_Node]], n_source: int) -> Table | None:
+    plain, chained, bare = stacks
+    if not any(stacks):
         return None
-    cores = [[node.core] for node in nodes if not node.plain]
-    chained = [node for node in nodes if node.before]
-    sides = [node.before.get(node.core.wires[i]) or [identity(0)] for i in (0, 1) for node in chained]
-    return Table(
-        maps(cores, n_source) if cores else None,
-        maps(sides, n_source) if chained else None,
-        sum(node.plain for node in nodes),
-        len(chained),
-    )
+    chains = cores = None
+    entries: list[Wave] = []
+    if plain or chained:
+        sides = [n.before.get(n.core.wires[i]) or [identity(0)] for i in (0, 1) for n in (*plain, *chained)]
+        chains, entries = maps(sides)
+    if chained or bare:
+        cores, more = maps([[n.core] for n in (*chained, *bare)])
+        entries = entries + more
+    return Table(waves([e[:2] for e in entries], n_source), chains, cores, len(plain), len(chained))

@@ -4,7 +4,7 @@ A matrix on k wires multiplies a state (rows, 4^n) from the right once its wires
 where one matrix left them to where the next wants them, and back to their order at the end only.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,22 +45,35 @@ def words(n_qubits: int) -> Words:
 
 @dataclass(frozen=True)
 class Path:
-    """The turns before each matrix and after the last, and what undoes them: axes, or indices of columns, or none."""
+    """Which matrices follow each other, and how the axes turn.
+
+    `places` are (number of the stack, number in it). Turns stand before each matrix and after the last, with what
+    undoes them: axes, or indices of columns, or none.
+    """
 
     n_qubits: int
+    places: tuple[tuple[int, int], ...]
+    transposed: bool
     there: tuple[Turn, ...]
     back: tuple[Turn, ...]
 
+    def matrices(self, stacks: Sequence[Tensor]) -> list[Tensor]:
+        """Return the matrices in order."""
+        found = [stack.unbind(0) for stack in stacks]
+        out = [found[a][b] for a, b in self.places]
+        return [m.mT for m in out] if self.transposed else out
 
-def path(n_qubits: int, targets: Iterable[tuple[int, ...]]) -> Path:
-    """Return the path for matrices on these wires, one after another."""
+
+def path(n_qubits: int, steps: Sequence[tuple[tuple[int, ...], tuple[int, int]]], *, transposed: bool = False) -> Path:
+    """Return the path for matrices on (wires, place), one after another."""
     order, turns = list(range(n_qubits)), []
-    for wires in (*targets, tuple(range(n_qubits))):
+    for wires in (*(wires for wires, _ in steps), tuple(range(n_qubits))):
         new = [w for w in order if w not in wires] + list(wires)
         turns.append(tuple(order.index(w) for w in new))
         order = new
     undone = [tuple(sorted(range(n_qubits), key=t.__getitem__)) for t in turns]
-    return Path(n_qubits, tuple(map(_turn, turns)), tuple(map(_turn, undone)))
+    places = tuple(place for _, place in steps)
+    return Path(n_qubits, places, transposed, tuple(map(_turn, turns)), tuple(map(_turn, undone)))
 
 
 def _turn(axes: tuple[int, ...]) -> Turn:
@@ -86,27 +99,23 @@ def _folded(state: Tensor, m: Tensor) -> Tensor:
     return state.reshape(-1, len(m)) if m.ndim == 2 else state.reshape(len(state), -1, m.shape[-1])
 
 
-def plain(way: Path, state: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-    """Return what `sweep` does, by operations that autograd knows."""
-    rows = len(state)
-    for turn, m in zip(way.there, matrices, strict=False):
-        state = (_folded(_turned(state, turn, way.n_qubits), m) @ m).reshape(rows, -1)
-    return _turned(state, way.there[-1], way.n_qubits)
+def _carried(way: Path, state: Tensor, stacks: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return the last state, and the left factor of each product."""
+    n, rows, seen = way.n_qubits, len(state), []
+    for turn, m in zip(way.there, way.matrices(stacks), strict=False):
+        seen.append(_folded(_turned(state, turn, n), m))
+        state = (seen[-1] @ m).reshape(rows, -1)
+    return _turned(state, way.there[-1], n), *seen
 
 
 class _Sweep(torch.autograd.Function):
-    """`plain` with a backward pass of two products and one turn for each matrix."""
+    """`_carried` with a backward pass of two products and one turn for each matrix."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(way: Path, state: Tensor, *matrices: Tensor) -> tuple[Tensor, ...]:
-        n, rows, seen = way.n_qubits, len(state), []
-        for turn, m in zip(way.there, matrices, strict=False):
-            factor = _folded(_turned(state, turn, n), m)
-            seen.append(factor)
-            state = (factor @ m).view(rows, -1)
-        return _turned(state, way.there[-1], n), *seen
+    def forward(way: Path, state: Tensor, *stacks: Tensor) -> tuple[Tensor, ...]:
+        return _carried(way, state, stacks)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -117,41 +126,44 @@ class _Sweep(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        way, g = ctx.way, grads[0]
-        n, count = way.n_qubits, len(way.there) - 1
-        state, matrices, seen = ctx.saved_tensors[0], ctx.saved_tensors[1 : count + 1], ctx.saved_tensors[count + 1 :]
+        way, g, saved = ctx.way, grads[0], ctx.saved_tensors
+        n, count = way.n_qubits, len(saved) - len(way.places)
+        state, stacks, seen = saved[0], saved[1:count], saved[count:]
         if g is None:
-            return (None,) * (count + 2)
-        if torch.is_grad_enabled():  # a derivative of this derivative is wanted
-            return None, *_again(way, (state, *matrices), g, ctx.needs_input_grad[1:])
-        rows, out = len(state), []
+            return (None,) * (count + 1)
+        if torch.is_grad_enabled():  # a second derivative is wanted: say where the factors come from
+            seen = _carried(way, state, stacks)[1:]
+        rows = len(state)
+        parts: list[list[Tensor | None]] = [[None] * len(stack) for stack in stacks]
+        needed = ctx.needs_input_grad[2:]
         g = _turned(g, way.back[-1], n)
-        for turn, m, factor in zip(way.back[-2::-1], matrices[::-1], seen[::-1], strict=True):
+        for turn, m, (a, b), factor in zip(
+            way.back[-2::-1], way.matrices(stacks)[::-1], way.places[::-1], seen[::-1], strict=True
+        ):
             g = _folded(g, m)
-            out.append(factor.mT @ g)
+            if needed[a]:
+                parts[a][b] = g.mT @ factor if way.transposed else factor.mT @ g
             g = _turned((g @ m.mT).reshape(rows, -1), turn, n)
-        return None, g, *out[::-1]
+        found = (_stacked(p, s) if need else None for p, s, need in zip(parts, stacks, needed, strict=True))
+        return None, g, *found
 
 
-def _again(way: Path, sources: Sequence[Tensor], g: Tensor, needed: Sequence[bool]) -> list[Tensor | None]:
-    """Return the gradients by autograd itself."""
-    wanted = [t for t, need in zip(sources, needed, strict=True) if need]
-    found = iter(torch.autograd.grad(plain(way, sources[0], sources[1:]), wanted, g, create_graph=True))
-    return [next(found) if need else None for need in needed]
+def _stacked(parts: Sequence[Tensor | None], like: Tensor) -> Tensor:
+    return torch.stack([torch.zeros_like(like[0]) if p is None else p for p in parts])
 
 
-def sweep(way: Path, state: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+def sweep(way: Path, state: Tensor, stacks: Sequence[Tensor]) -> Tensor:
     """Return state times each matrix, from the right, each on its wires.
 
     Args:
-        way: The path for the wires of the matrices.
+        way: Which matrices, and on which wires.
         state: Coefficients (rows, 4^n).
-        matrices: (4^k, 4^k), or (rows, 4^k, 4^k) for another matrix on each row.
+        stacks: (S, 4^k, 4^k), or (S, rows, 4^k, 4^k) for another matrix on each row.
 
     Returns:
         (rows, 4^n), differentiable to any order in the state and the matrices.
     """
-    if not matrices:
+    if not way.places:
         return state
-    out: Tensor = _Sweep.apply(way, state, *matrices)[0]  # type: ignore[no-untyped-call]
+    out: Tensor = _Sweep.apply(way, state, *stacks)[0]  # type: ignore[no-untyped-call]
     return out
