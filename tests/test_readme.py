@@ -105,14 +105,15 @@ def test_quick_commands_run(arguments: list[str], folder: Path, monkeypatch: pyt
     monkeypatch.chdir(folder)
     name, options = parsed(arguments)
     if name == "report":  # shows the folder of a command above it
-        (audit,) = [a for a in commands(ROOT / "README.md", "redqubit") if "hybrid" in a and "iris" in a]
+        (audit,) = [a for a in commands(ROOT / "README.md", "redqubit") if {"hybrid", "iris"} <= set(a) and "--noise" not in a]
         assert CliRunner().invoke(app, [*audit, *TINY, "--set", "seeds=[0]"]).exit_code == 0
     if name == "audit":
         if options["data"] == "mnist":
             arguments = ["digits" if a == "mnist" else a for a in arguments]
         arguments = [*arguments, *TINY, "--out", "runs/" + re.sub(r"\W", "", " ".join(arguments))]
     done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 0, (done.output, done.exception)
+    findings = 1 if name == "lint" else 0  # the exit code that tells of findings is none of a failure
+    assert done.exit_code in (0, findings), (done.output, done.exception)
 
 
 @pytest.mark.tiny
