@@ -119,7 +119,8 @@ def _plain_summary(results: Sequence[Result], about: Mapping[str, Any]) -> Summa
 
 def _limits(results: Sequence[Result]) -> list[str]:
     """Say what follows from the numbers alone about what they cannot show."""
-    limits = ["An attack that fails shows that this attack failed, not that none succeeds."]
+    attacked = any("attack" in result.config for result in results)
+    limits = ["An attack that fails shows that this attack failed, not that none succeeds."] if attacked else []
     trials = sorted({result.n for result in results if result.k is not None and result.n})
     if trials:
         least = 1.95996 * math.sqrt(2 * 0.25 / trials[0])

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.markers import MarkerStyle
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from redqubit.report.tables import Table, label
@@ -96,6 +97,8 @@ def curves(
                 "chance", (0, level), (2, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
                 fontsize=9, color=_MUTED,
             )  # fmt: skip
+        if all(isinstance(x, int) for x in table.columns):  # layers, qubits: no half of one
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if not numeric:
             axes.set_xlim(-0.5, len(places) - 0.5)
             crowded = sum(len(_short(x)) for x in places) > (30 if small else 52)
