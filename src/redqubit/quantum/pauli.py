@@ -207,11 +207,12 @@ class Maps:
         parts = self.terms
         if self.n_waves:
             parts = torch.bmm(values.view(*self.terms.shape[:2], -1).mT, self.terms)
-        parts = parts.view(-1, self.length, parts.shape[1], self.size, self.size)
-        out = parts[:, 0]
-        for i in range(1, self.length):
-            out = parts[:, i] @ out
-        return out
+        if self.length == 1:
+            return parts.view(-1, parts.shape[1], self.size, self.size)
+        first, *others = parts.view(-1, self.length, parts.shape[1], self.size, self.size).unbind(1)
+        for part in others:
+            first = part @ first
+        return first
 
 
 def maps(chains: Sequence[Sequence[Factor]]) -> tuple[Maps, list[Wave]]:
