@@ -24,7 +24,7 @@ from redqubit.quantum.gates import matrix
 from redqubit.quantum.lint import RULES, LintFinding, explain, fails, from_json, lint, selected, to_json
 from redqubit.quantum.lint.effects import by_numbers, by_structure, sort
 from redqubit.quantum.lint.probe import Probe, probe
-from redqubit.quantum.lint.structure import Element, elements, views, without
+from redqubit.quantum.lint.structure import Element, elements, hidden, idle, views, without
 from redqubit.quantum.measure import Probabilities, bases, z_of
 from redqubit.quantum.noise import Crosstalk, NoiseModel, OverRotation, Rule, device, quid_noise, with_noise
 
@@ -276,9 +276,30 @@ def test_gates_without_effect(gates: tuple[Gate, ...], wasted: list[int]) -> Non
 
 def test_gates_that_cancel_each_other_each_have_an_effect() -> None:
     assert lint(Circuit(1, (one("X", 0), one("RY", 0, X[0] + 1.0), one("X", 0)))) == ()
-    # and of two that stand in for each other one is kept: CZ ladders on |+> before an RX that fixes it
-    found = lint(Circuit(2, (one("RY", 0, X[0] + 1.0), cx(0, 1), cx(0, 1), one("RX", 1, W[0]))))
-    assert codes(found) == ["RQ001"] or all(places(f) != [1, 2] for f in found)
+
+
+def test_of_gates_that_stand_in_for_each_other_the_first_is_kept() -> None:
+    # either CX alone dephases wire 0, so that what the other does is not seen
+    both = Circuit(3, (one("RY", 0, X[0] + 1.0), cx(0, 1), cx(0, 2), one("RY", 0, W[0])))
+    (found,) = lint(both, wires=[0])
+    assert (found.code, places(found)) == ("RQ005", [2])
+    assert found.why == "no output depends on what happens on wire 2"
+    assert found.evidence["largest_output_change"] < 1e-9
+
+
+def test_the_order_of_gates_tells_what_idles() -> None:
+    gates = (one("X", 0), cx(0, 1), Gate("CZ", (0, 1)), Gate("CRX", (2, 0), (W[0],)), one("RY", 0, X[0]), cx(0, 1))
+    circuit = Circuit(3, gates)
+    assert {e.gate for e in idle(circuit)} == {2, 3}  # CZ on |11> and a turn controlled by |0>
+    assert {e.gate for e in idle(Circuit(3, (one("RY", 0, X[0]), *gates[1:])))} == {3}
+    assert {e.gate for e in hidden(circuit, {0: True})} == {5}
+    assert {e.gate for e in hidden(circuit, {1: True})} == set()
+    assert {e.gate for e in hidden(circuit, {2: True})} == {0, 1, 2, 3, 4, 5}
+
+
+def test_weak_effects_are_effects() -> None:
+    circuit = Circuit(1, (one("RY", 0, 1e-5 * X[0] + 1.0), one("RX", 0, 1e-4), one("RY", 0, 1e-5 * W[0])))
+    assert lint(circuit) == ()
 
 
 def test_dead_wires_are_one_finding() -> None:
@@ -330,6 +351,13 @@ def test_wrapping_depends_on_the_domain_and_on_controls() -> None:
         turn = Gate("CRX", (0, 1), (turns * math.pi * X[0] + 0.4,))
         circuit = Circuit(2, (one("RY", 0, W[0]), one("RY", 1, W[1]), turn, one("RY", 0, W[2]), one("RX", 1, W[3])))
         assert [f.code for f in lint(circuit) if f.code == "RQ006"] == wanted
+    often = circuit.with_angles(lambda a: 8 * math.pi * X[0] + 0.4 if isinstance(a, Input) else a)
+    (found,) = (f for f in lint(often) if f.code == "RQ006")
+    assert found.evidence["period"] == pytest.approx(0.5)
+    # two turns of 2 pi are one of 4 pi
+    twice = Circuit(1, (one("RY", 0, 2 * math.pi * X[0]), one("RY", 0, 2 * math.pi * X[0] + 0.4)))
+    (found,) = lint(twice)
+    assert (found.code, found.evidence["period"]) == ("RQ006", pytest.approx(0.5))
 
 
 def test_slopes_that_vanish_at_the_ends() -> None:
