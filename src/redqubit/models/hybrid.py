@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,10 @@ class HybridNet(FeatureClassifier):
         n_classes: Number of classes C.
         n_qubits: Number of qubits n.
         depth: Layers of the circuit.
-        generator: Source of the initial weights; the circuit's are 0.01 times normal.
+        weights: Initial weights of the circuit (depth * n,), in radians; 0.01 times normal when absent.
+        trainable: Whether the circuit trains. Frozen at 0 it is a product of sines: "prodsin", what is multiplicative
+            in a dressed circuit without what is quantum.
+        generator: Source of the initial weights.
 
     Reference: Mari et al., "Transfer learning in hybrid classical-quantum neural networks", Quantum 4, 340 (2020).
 
@@ -39,13 +43,17 @@ class HybridNet(FeatureClassifier):
         *,
         n_qubits: int = 4,
         depth: int = 6,
+        weights: Tensor | None = None,
+        trainable: bool = True,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.features = features
         self.down = linear(n_features, n_qubits, generator=generator)
-        weights = 0.01 * torch.randn(n_qubits * depth, generator=generator)
-        self.circuit = QuantumLayer(ansatzes.dressed(n_qubits, depth, scale=math.pi / 2), weights=weights)
+        if weights is None:
+            weights = 0.01 * torch.randn(n_qubits * depth, generator=generator)
+        circuit = ansatzes.dressed(n_qubits, depth, scale=math.pi / 2)
+        self.circuit = QuantumLayer(circuit, weights=weights, trainable=trainable)
         self.up = linear(n_qubits, n_classes, generator=generator)
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -69,6 +77,7 @@ class HybridTwin(FeatureClassifier):
         n_features: Length d of that output.
         n_classes: Number of classes C.
         width: The hybrid net's number of qubits n.
+        activation: What follows the first map; "none" leaves three linear maps, which are one of rank n.
         generator: Source of the initial weights.
 
     Example:
@@ -78,10 +87,18 @@ class HybridTwin(FeatureClassifier):
     """
 
     def __init__(
-        self, features: nn.Module, n_features: int, n_classes: int, *, width: int = 4, generator: torch.Generator
+        self,
+        features: nn.Module,
+        n_features: int,
+        n_classes: int,
+        *,
+        width: int = 4,
+        activation: Literal["tanh", "none"] = "tanh",
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.features = features
+        self.activation = activation
         self.down = linear(n_features, width, generator=generator)
         self.middle = linear(width, width, generator=generator)
         self.up = linear(width, n_classes, generator=generator)
@@ -93,7 +110,56 @@ class HybridTwin(FeatureClassifier):
 
     def forward_head(self, features: Tensor) -> Tensor:
         """Return logits (B, n_classes)."""
-        out: Tensor = self.up(self.middle(torch.tanh(self.down(features))))
+        z: Tensor = self.down(features)
+        out: Tensor = self.up(self.middle(torch.tanh(z) if self.activation == "tanh" else z))
+        return out
+
+
+class Bottleneck(FeatureClassifier):
+    """A classical head as narrow as a `HybridNet`'s and no deeper: Linear(d, n) -> activation -> Linear(n, C).
+
+    With z the first map's output, "tanh" is tanh(z) and "sine" is sin(pi/2 tanh(z)), which is -<Z> of a qubit after
+    H and RY(pi/2 tanh(z)): the read-out of a dressed circuit before its first CX.
+
+    Args:
+        features: The extractor; its output is flattened to (B, n_features).
+        n_features: Length d of that output.
+        n_classes: Number of classes C.
+        width: The hybrid net's number of qubits n.
+        activation: "tanh" or "sine".
+        generator: Source of the initial weights.
+
+    Example:
+        >>> net = Bottleneck(nn.Flatten(), 64, 10, activation="sine", generator=torch.Generator().manual_seed(0))
+        >>> net(torch.rand(5, 1, 8, 8)).shape
+        torch.Size([5, 10])
+    """
+
+    def __init__(
+        self,
+        features: nn.Module,
+        n_features: int,
+        n_classes: int,
+        *,
+        width: int = 4,
+        activation: Literal["tanh", "sine"] = "tanh",
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.down = linear(n_features, width, generator=generator)
+        self.activation = activation
+        self.up = linear(width, n_classes, generator=generator)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the extractor's output (B, d)."""
+        out: Tensor = self.features(x)
+        return out.flatten(1)
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Return logits (B, n_classes)."""
+        z = torch.tanh(self.down(features))
+        out: Tensor = self.up(z if self.activation == "tanh" else torch.sin(math.pi / 2 * z))
         return out
 
 

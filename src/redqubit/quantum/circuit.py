@@ -328,10 +328,16 @@ def _label(gate: Gate | Channel, position: int) -> str:
         return "x"
     name = {"Toffoli": "X", "Unitary": "U"}.get(gate.name, gate.name[1:] if controls else gate.name)
     name = name.removeprefix("Ising")
-    return f"{name}({','.join(map(_angle_text, gate.angles))})" if gate.angles else name
+    return f"{name}({','.join(map(angle_text, gate.angles))})" if gate.angles else name
 
 
-def _angle_text(angle: Angle) -> str:
+def angle_text(angle: Angle) -> str:
+    """Return an angle as the drawing shows it.
+
+    Example:
+        >>> angle_text(math.pi * Input(0) + 0.5), angle_text(math.pi / 2)
+        ('π·x0+0.5', 'π/2')
+    """
     if not isinstance(angle, _Parameter):
         return _number(angle)
     scale = "" if angle.scale == 1 else "-" if angle.scale == -1 else f"{_number(angle.scale)}·"

@@ -7,7 +7,7 @@ from typing import Literal
 
 from redqubit.errors import UsageError
 from redqubit.quantum.channels import Channel
-from redqubit.quantum.circuit import Circuit, Gate, _angle_text
+from redqubit.quantum.circuit import Circuit, Gate, angle_text
 from redqubit.registry import unknown
 
 Severity = Literal["error", "warning", "info"]
@@ -220,10 +220,10 @@ def gate_at(circuit: Circuit, index: int, angle: int | None = None) -> GateAt:
     if isinstance(gate, Channel):
         inside = ",".join(f"{p:.3g}" for p in gate.parameters)
     else:
-        inside = ",".join(map(_angle_text, gate.angles))
+        inside = ",".join(map(angle_text, gate.angles))
     text = f"{gate.name}({inside}) on {wires}" if inside else f"{gate.name} on {wires}"
     if isinstance(gate, Gate) and angle is not None and len(gate.angles) > 1:
-        text += f", its angle {_angle_text(gate.angles[angle])}"
+        text += f", its angle {angle_text(gate.angles[angle])}"
     return GateAt(index, text)
 
 
