@@ -33,6 +33,8 @@ TWINS = {  # the classical model that stands beside each of ours
     "qunn": "cnn_frozen",
     "qunn_trainable": "cnn",
     "hybrid": "hybrid_twin",
+    "hqresnet18": "hqresnet18_twin",
+    "hqresnet50": "hqresnet50_twin",
 }
 
 

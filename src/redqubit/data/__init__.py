@@ -12,12 +12,14 @@ from redqubit.data.sets import (
     load_splits,
     stratified_subset,
 )
+from redqubit.data.weights import find_weights
 
 __all__ = [
     "NAMES",
     "SPLITS",
     "Dataset",
     "check_trainable",
+    "find_weights",
     "first_stratified",
     "load",
     "load_image_folder",

@@ -1,23 +1,38 @@
 """Networks to audit, and their classical twins."""
 
+from redqubit.models.backbones import BACKBONES, Backbone, load_pretrained, read_state
 from redqubit.models.base import MODELS, FeatureClassifier
 from redqubit.models.classical import CosineTwin, TwinCNN
 from redqubit.models.converted import converted
-from redqubit.models.hybrid import HybridNet, HybridTwin
+from redqubit.models.hybrid import Bottleneck, HybridNet, HybridTwin
 from redqubit.models.layer import QuantumLayer
+from redqubit.models.narrow import HEADS, FromStage, on_backbone, saturation, standardise
 from redqubit.models.noisy import noisy
 from redqubit.models.quanvolution import Quanvolution, QuNN
+from redqubit.models.weight_gradients import WeightGradients, weight_gradients
 
 __all__ = [
+    "BACKBONES",
+    "HEADS",
     "MODELS",
+    "Backbone",
+    "Bottleneck",
     "CosineTwin",
     "FeatureClassifier",
+    "FromStage",
     "HybridNet",
     "HybridTwin",
     "QuNN",
     "QuantumLayer",
     "Quanvolution",
     "TwinCNN",
+    "WeightGradients",
     "converted",
+    "load_pretrained",
     "noisy",
+    "on_backbone",
+    "read_state",
+    "saturation",
+    "standardise",
+    "weight_gradients",
 ]

@@ -1,6 +1,7 @@
 """What the models share: their registry, and features before a head."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -46,3 +47,15 @@ def image_shape(input_shape: Sequence[int], kernel_size: int) -> tuple[int, int,
     if min(h, w) < kernel_size:
         raise UsageError(f"Images must be at least {kernel_size} x {kernel_size}, but are {h} x {w}.")
     return c, h, w
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode for a while; then each of its parts has the mode it had."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
