@@ -27,11 +27,11 @@ def _redqubit(case: Case, *, graphs: bool) -> Call:
     x, w, direction = _tensors(case)
     layer = QuantumLayer(case.circuit(), weights=w, trainable=case.trainable).to(case.device)
     if not graphs:
-        return _torch_call(case, layer, x, layer.weights, direction)
+        return torch_call(case, layer, x, layer.weights, direction)
     sample = x.clone().requires_grad_(case.gradient)
     with torch.set_grad_enabled(case.gradient):
         captured = torch.cuda.make_graphed_callables(layer, (sample,))
-    return _torch_call(case, captured, x, layer.weights, direction)
+    return torch_call(case, captured, x, layer.weights, direction)
 
 
 def pennylane_torch(case: Case) -> Call:
@@ -48,8 +48,8 @@ def _pennylane_torch(case: Case, device: str, diff_method: str, options: dict[st
     x, w, direction = _tensors(case)
     w.requires_grad_(case.trainable)
     frozen = None if case.trainable else w.tolist()  # numbers are cheaper for PennyLane than tensors
-    node = _pennylane(case, device, diff_method, "torch", options)
-    return _torch_call(case, lambda v: torch.stack(tuple(node(v, frozen or w)), 1), x, w, direction)
+    node = qnode(case.circuit(), device, diff_method, "torch", options)
+    return torch_call(case, lambda v: torch.stack(tuple(node(v, frozen or w)), 1), x, w, direction)
 
 
 def _tensors(case: Case) -> Any:
@@ -58,7 +58,7 @@ def _tensors(case: Case) -> Any:
     return (torch.from_numpy(v).to(case.device) for v in case.arrays())
 
 
-def _torch_call(case: Case, model: Callable[[Array], Array], x: Array, w: Array, direction: Array) -> Call:
+def torch_call(case: Case, model: Callable[[Array], Array], x: Array, w: Array, direction: Array) -> Call:
     import torch
 
     wait = torch.cuda.synchronize if case.device == "cuda" else lambda: None
@@ -86,7 +86,7 @@ def _torch_call(case: Case, model: Callable[[Array], Array], x: Array, w: Array,
 def pennylane_jax(case: Case) -> Call:
     import jax.numpy as jnp
 
-    node = _pennylane(case, _device(case), "backprop", "jax", {})
+    node = qnode(case.circuit(), _device(case), "backprop", "jax", {})
     return _jax_call(case, lambda x, w: jnp.stack(node(x, w), 1))
 
 
@@ -97,11 +97,9 @@ def _device(case: Case) -> str:
 _PENNYLANE = {"H": "Hadamard", "CX": "CNOT", "Depolarizing": "DepolarizingChannel"}  # the others go by our names
 
 
-def _pennylane(case: Case, simulator: str, diff_method: str, interface: str, options: dict[str, Any]) -> Any:
-    """Return the circuit as a QNode of (x, w) with broadcasting over the batch."""
+def qnode(circuit: Any, simulator: str, diff_method: str, interface: str, options: dict[str, Any], **more: Any) -> Any:
+    """Return a circuit as a QNode of (x, w) with broadcasting over the batch; `options` are the simulator's."""
     import pennylane as qml
-
-    circuit = case.circuit()
 
     def node(x: Array, w: Array) -> list[Any]:
         for gate in circuit.gates:
@@ -109,7 +107,7 @@ def _pennylane(case: Case, simulator: str, diff_method: str, interface: str, opt
         return [qml.expval(qml.PauliZ(q)) for q in range(circuit.n_qubits)]
 
     device = qml.device(simulator, wires=circuit.n_qubits, **options)
-    return qml.QNode(node, device, diff_method=diff_method, interface=interface)
+    return qml.QNode(node, device, diff_method=diff_method, interface=interface, **more)
 
 
 def tensorcircuit_jax(case: Case) -> Call:

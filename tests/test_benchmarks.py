@@ -1,0 +1,249 @@
+"""The benchmarks: every library computes the same numbers, a worker leaves with its parent, a bad call is one line.
+
+No times are measured here.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from redqubit.models.layer import QuantumLayer
+from redqubit.quantum import Circuit, Gate, Input
+from redqubit.quantum.noise import quid_noise, with_noise
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+if not FOLDER.is_dir():
+    pytest.skip("the package is installed without its benchmarks", allow_module_level=True)
+sys.path.append(str(FOLDER))
+
+import noisy_attack  # noqa: E402
+import peers  # noqa: E402
+import scale  # noqa: E402
+import speed  # noqa: E402
+import tables  # noqa: E402
+from cases import CASES, WORKLOADS, Case  # noqa: E402
+from reference import reference, simulate  # noqa: E402
+from workers import Library, Worker, numbers  # noqa: E402
+
+PEERS = {library.name: library for library in peers.LIBRARIES["cpu"]}
+SLOW = "JAX compiles for longer than a test may take: `make bench` runs it"
+
+
+def error(library: Library, case: Case) -> float:
+    wanted = [numbers(v) for v in reference(case)()]
+    found = [numbers(v) for v in library.build(case)()]
+    return max(speed.distance(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+@pytest.mark.parametrize("gradient", [False, True])
+def test_redqubit_equals_the_reference(workload: str, gradient: bool) -> None:
+    assert error(PEERS["RedQubit"], Case(workload, 5, gradient)) < speed.TOLERANCE
+
+
+@pytest.mark.parametrize("name", [name for name in PEERS if name != "RedQubit"])
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_peers_equal_the_reference(name: str, workload: str) -> None:
+    library, case = PEERS[name], Case(workload, 3, True)
+    for module in library.modules:
+        if find_spec(module.split(".")[0]) is None:
+            pytest.skip(f"{module} is not installed")
+    if case.noisy and library.lacks:
+        pytest.skip(f"{name} has no {library.lacks}")
+    if "JAX" in name and workload != "W2":
+        pytest.skip(SLOW)
+    assert error(library, case) < speed.TOLERANCE
+
+
+def test_the_reference_knows_a_closed_form_and_the_circuits_have_their_noise() -> None:
+    case = Case("W3", 4, True)
+    circuit = case.circuit()
+    assert [g.name for g in circuit.gates[:3]] == ["H", "AmplitudeDamping", "Depolarizing"]
+    assert circuit.counts["AmplitudeDamping"] == circuit.counts["Depolarizing"] == 20
+    entangling = Case("W3b", 1, False).circuit()
+    on_wires = sum(len(g.wires) for g in entangling.gates if g.name not in ("AmplitudeDamping", "Depolarizing"))
+    assert entangling.counts["AmplitudeDamping"] == on_wires
+    # damping takes z to (1 - p) z + p, depolarizing to (1 - 4 p / 3) z
+    noisy = with_noise(Circuit(1, (Gate("RX", (0,), (Input(0),)),)), quid_noise(0.1))
+    x = torch.tensor([[0.3], [2.0]], dtype=torch.float64)
+    wanted = (1 - 0.4 / 3) * (0.9 * torch.cos(x) + 0.1)
+    assert torch.allclose(simulate(noisy, x, x.new_zeros(0)), wanted, atol=1e-12)
+
+
+def test_the_reference_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case("W3", 5, True)
+    whole = reference(case)()
+    monkeypatch.setattr("reference.ROWS", 2)
+    for a, b in zip(whole, reference(case)(), strict=True):
+        assert torch.allclose(a, b, atol=1e-12)
+
+
+def test_cases_are_what_the_tables_say() -> None:
+    assert {c.workload for c in CASES["cpu"]} == {c.workload for c in CASES["cuda"]} == set(WORKLOADS)
+    assert {c.batch for c in CASES["cuda"]} == {64, 1024, 16384}
+    assert {c.device for c in CASES["cuda"]} == {"cuda"}
+    x, w, direction = Case("W3b", 32, True).arrays()
+    assert (x.shape, w.shape, direction.shape) == ((32, 8), (28,), (32, 4))
+
+
+def test_a_worker_measures_and_says_what_failed() -> None:
+    worker = Worker(Library("division", partial(partial, divmod, 7), ()))
+    try:
+        results = worker.start(3)
+        assert results is not None
+        assert [v.tolist() for v in results] == [2, 1]
+        worker.run(3, 0)
+        assert 0 < worker.times[3][0] < 1
+        assert worker.start(0) is None
+        assert worker.failures[0].startswith("ZeroDivisionError: ")
+        worker.run(0, 0)
+        assert 0 not in worker.times
+        worker.process.kill()
+        assert worker.start(2) is None
+        assert worker.failures[2] == "its process died"
+    finally:
+        worker.close()
+
+
+def test_results_of_any_library_become_numpy() -> None:
+    assert numbers(torch.ones(2)).dtype == np.float64
+    assert speed.distance(np.ones(3), np.ones(2)) == float("inf")
+    assert speed.distance(np.array([9.0, 20.0]), np.array([10.0, 20.0])) == pytest.approx(1 / 20)
+
+
+ORPHAN = """
+import sys
+import time
+sys.path.insert(0, {folder!r})
+from workers import Library, Worker
+
+if __name__ == "__main__":
+    worker = Worker(Library("endless", time.sleep, ()))
+    worker.connection.send(1000)
+    print(worker.process.pid, flush=True)
+    worker.connection.recv()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked for in /proc")
+def test_a_worker_leaves_with_its_parent_in_the_midst_of_a_call(tmp_path: Path) -> None:
+    script = tmp_path / "orphan.py"
+    script.write_text(ORPHAN.format(folder=str(FOLDER)))
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    worker = int(parent.stdout.readline())
+    assert Path(f"/proc/{worker}").exists()
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    for _ in range(300):
+        if not running(worker):
+            return
+        time.sleep(0.1)
+    os.kill(worker, 9)
+    pytest.fail("the worker went on without its parent")
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("model", noisy_attack.MODELS)
+def test_both_tools_find_the_same_examples(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("foolbox")
+    monkeypatch.setattr(noisy_attack, "STEPS", 3)
+    attack = noisy_attack.Attack(model, str(tmp_path / "model.npz"))
+    rng, layer = np.random.default_rng(0), QuantumLayer(attack.circuit(), generator=torch.Generator().manual_seed(0))
+    x = rng.uniform(0, 1, (6, 8)).astype(np.float32)
+    head = {"weight": rng.normal(size=(4, 4)).astype(np.float32), "bias": np.zeros(4, np.float32)}
+    np.savez(attack.file, x=x, y=np.arange(6) % 4, weights=layer.weights.detach().numpy(), **head)
+    (ours, logits), (theirs, _) = noisy_attack.redqubit(attack)(), noisy_attack.foolbox(attack)()
+    assert float((ours - torch.from_numpy(x)).abs().mean()) > 0.02
+    assert torch.allclose(ours, theirs, atol=1e-6)
+    assert speed.distance(numbers(logits), noisy_attack.judge(attack, ours.numpy())) < speed.TOLERANCE
+
+
+def test_scale_compares_what_it_measures(tmp_path: Path) -> None:
+    pytest.importorskip("pennylane_lightning", reason="lightning is not installed")
+    points = [scale.Point(lib.name, 3, 16, 2.0, 0.1) for lib in scale.LIBRARIES]
+    for point, library in zip(points, scale.LIBRARIES, strict=True):
+        point.results = [numbers(v) for v in library.build(scale.Size(3))()]
+    scale.compare(points)
+    assert all(p.error is not None and p.error < speed.TOLERANCE for p in points)
+    points[0].results[0] = points[0].results[0] + 1e-3
+    scale.compare(points)
+    assert points[0].error == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_scale_draws_points_and_names_those_left_out(tmp_path: Path) -> None:
+    names = [lib.name for lib in scale.LIBRARIES]
+    points = [scale.Point(name, n, 16, 2.0**n, 4.0) for n in (4, 8) for name in names]
+    points[-1] = scale.Point(names[-1], 8, 16, left_out="more than 60 s")
+    scale.draw(points, names, tmp_path / "scale.png")
+    assert (tmp_path / "scale.png").read_bytes().startswith(b"\x89PNG")
+    rows = scale.table(points, names)
+    assert len({len(row) for row in rows}) == 1
+    assert rows[-1].split("|")[4].strip() == "-"
+    facts = {**tables.machine(), "versions": {"torch": "2"}}
+    assert f"Left out: {names[-1]}, 8 qubits: more than 60 s." in scale.notes(points, facts)
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        (["--rounds", "0"], "Argument `--rounds` must be 1 or more, but is 0."),
+        (["--only", "W9"], "invalid choice: 'W9'"),
+        (["--json", "nowhere/a.json"], "The folder of nowhere/a.json must be there"),
+        (["--markdown", "pyproject.toml"], "Argument `--markdown` must be a new file or have one"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(
+    line: list[str], wrong: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(FOLDER.parent)
+    with pytest.raises(SystemExit):
+        speed.arguments(line)
+    assert wrong in capsys.readouterr().err
+
+
+def test_a_gpu_must_be_there(capsys: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        assert speed.arguments(["--device", "cuda"]).device == "cuda"
+        return
+    with pytest.raises(SystemExit):
+        speed.arguments(["--device", "cuda"])
+    assert "torch finds no GPU" in capsys.readouterr().err
+
+
+def test_a_table_shows_what_was_measured_and_what_was_not(tmp_path: Path) -> None:
+    class Measured:
+        def __init__(self, name: str, ms: float, cases: list[Case]) -> None:
+            self.name, self.failures = name, dict[Case, str]()
+            self.times = {case: {0: ms, 1: 2 * ms} for case in cases}
+            self.first, self.errors = dict.fromkeys(cases, 1.0), dict.fromkeys(cases, 1e-7)
+
+    cases = [Case("W3", 32, False), Case("W3", 32, True)]
+    workers = [Measured("RedQubit", 2.0, cases), Measured("A", 6.0, cases), Measured("B", 8.0, cases[1:])]
+    lines = speed.table(workers, "W3", 32, cases)  # type: ignore[arg-type]
+    cells = {line.split("|")[1].strip(): [c.strip() for c in line.split("|")[2:-1]] for line in lines if "|" in line}
+    assert cells["RedQubit"][1] == "3 (3 to 3)"
+    assert cells["A"][1] == "1"
+    assert cells["B"][:2] == ["-", "-"]
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- bench:start -->\nold\n<!-- bench:end -->\nafter\n")
+    assert tables.marked(page, "bench") == ""
+    written = tables.between_markers(page, "bench", "new\n")
+    assert written == "before\n<!-- bench:start -->\nnew\n<!-- bench:end -->\nafter\n"
+    page.write_text("no markers")
+    assert "must be a new file or have one" in tables.marked(page, "bench")
