@@ -192,7 +192,7 @@ class QuantumLayer(nn.Module):
             return Choice(self.method, "asked for")
         if self.gradient == "adjoint":
             return Choice("native" if torch.device(device).type == "cpu" else "adjoint", "the gradient asked for")
-        return choose(unroll(self.circuit)[0] if self._by_runs else self.circuit, device)
+        return choose(unroll(self.circuit)[0] if self._by_runs else self.circuit, device, shots=self.shots is not None)
 
     def extra_repr(self) -> str:
         c = self.circuit

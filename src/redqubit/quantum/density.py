@@ -7,6 +7,7 @@ there are fewer observables than samples; what precedes the first is computed fo
 Reference: Nielsen and Chuang, "Quantum Computation and Quantum Information" (2010), sections 8.2 to 8.4.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -140,10 +141,22 @@ def expectations(plan: DensityPlan, x: Tensor, weights: Tensor, table: Tensor | 
         table: Values to be averaged, one row per basis state.
     """
     stacks = plan.program.stacks(x, weights)
-    state = sweep(plan.before, plan.start.state(x), stacks).expand(len(x), -1)
-    state = sweep(plan.between, state, stacks)
+    state = _to_the_last_input(plan, x, stacks)
     if table is not None and table.shape[1] < len(x):
         full = torch.nn.functional.pad(table, (0, 0, 0, len(plan.words.walsh) - plan.dim))
         return state @ sweep(plan.back, plan.words.rows(full), stacks).T
     p = plan.words.probabilities(sweep(plan.after, state, stacks))[:, : plan.dim]
     return p if table is None else p @ table
+
+
+def coefficients(plan: DensityPlan, x: Tensor, weights: Tensor) -> Tensor:
+    """Return the Pauli coefficients Tr(P rho) (B, 4^n), words in the order II, IX, IY, IZ, XI, ..."""
+    stacks = plan.program.stacks(x, weights)
+    words = sweep(plan.after, _to_the_last_input(plan, x, stacks), stacks)
+    # a single wire has another in front that stays |0>: the first words have I there
+    return words[:, : plan.dim**2]
+
+
+def _to_the_last_input(plan: DensityPlan, x: Tensor, stacks: Sequence[Tensor]) -> Tensor:
+    state = sweep(plan.before, plan.start.state(x), stacks).expand(len(x), -1)
+    return sweep(plan.between, state, stacks)

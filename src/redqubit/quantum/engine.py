@@ -41,8 +41,13 @@ class Choice:
     reason: str
 
 
-def choose(circuit: Circuit, device: torch.device | str = "cpu") -> Choice:
+def choose(circuit: Circuit, device: torch.device | str = "cpu", *, shots: bool = False) -> Choice:
     """Return the method that `method="auto"` stands for.
+
+    Args:
+        circuit: The circuit, noise included.
+        device: Where it is simulated.
+        shots: Whether all probabilities are wanted, which carrying observables back pays for one by one.
 
     Example:
         >>> from redqubit.quantum import Gate, Input
@@ -50,7 +55,8 @@ def choose(circuit: Circuit, device: torch.device | str = "cpu") -> Choice:
         'heisenberg'
     """
     n = circuit.n_qubits
-    if heisenberg.build(circuit) is not None:
+    many = shots and bool(circuit.channels) and n > heisenberg.MAX_PURE
+    if not many and heisenberg.build(circuit) is not None:
         return Choice("heisenberg", f"{n} qubits whose inputs come first: the observable is carried back to them")
     if circuit.channels:
         if n <= MAX_DENSITY:

@@ -11,7 +11,6 @@ from redqubit.quantum.circuit import Circuit
 from redqubit.quantum.fuse import cast
 from redqubit.quantum.gates import IDENTITY, X, Y, Z
 from redqubit.quantum.simulate import check, state
-from redqubit.quantum.sweep import sweep
 from redqubit.registry import unknown
 
 Metric = Literal["hilbert_schmidt", "frobenius", "trace"]
@@ -146,12 +145,7 @@ def encoded(circuit: Circuit, x: Tensor) -> Tensor:
     check(circuit, x, none.to(x))
     x = x.double()
     plan = cast(density.build(circuit), x.dtype, x.device)
-    matrices = [m.mT for m in plan.program.matrices(x, none)]
-    words = sweep(plan.before, plan.start.state(x), matrices[: plan.first]).expand(len(x), -1)
-    words = sweep(plan.between, words, matrices[plan.first : plan.last])
-    words = sweep(plan.after, words, matrices[plan.last :])
-    # a single wire has another in front that stays |0>: the first words have I there
-    return _from_words(words[:, : 4**circuit.n_qubits], circuit.n_qubits)
+    return _from_words(density.coefficients(plan, x, none), circuit.n_qubits)
 
 
 def _from_words(coefficients: Tensor, n: int) -> Tensor:
