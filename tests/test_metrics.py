@@ -1,13 +1,26 @@
-"""Metrics against scikit-learn and counting by hand."""
+"""Metrics against scikit-learn, scipy, torchmetrics, closed forms and counting by hand."""
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from sklearn.metrics import accuracy_score
 
 from redqubit.errors import UsageError
-from redqubit.metrics import accuracy, attack_success_rate, is_correct, linf_distance, robust_accuracy, worst_case
+from redqubit.metrics import (
+    BackdoorRates,
+    accuracy,
+    attack_success_rate,
+    backdoor_success_rate,
+    is_correct,
+    linf_distance,
+    psnr,
+    robust_accuracy,
+    ssim,
+    worst_case,
+)
 
 CLEAN = torch.tensor([True, True, True, False, False])
 ATTACKED = torch.tensor([True, False, False, True, False])
@@ -51,3 +64,110 @@ def test_labels_must_match_logits() -> None:
     for logits, y in ((torch.zeros(3, 2), torch.zeros(2)), (torch.zeros(3), torch.zeros(3))):
         with pytest.raises(UsageError, match="`y` must hold one label per row"):
             is_correct(logits, y)
+
+
+def pictures(n: int = 3, channels: int = 3, side: int = 24, seed: int = 0) -> torch.Tensor:
+    return torch.rand(n, channels, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def test_ssim_equals_a_gaussian_filter_written_apart() -> None:
+    x, other = pictures().double(), pictures(seed=1).double()
+
+    def mean(values: np.ndarray) -> np.ndarray:  # 11 taps: radius int(3.5 * 1.5 + 0.5); "mirror" leaves out the edge
+        return gaussian_filter(values, 1.5, truncate=3.5, mode="mirror")
+
+    def one(a: np.ndarray, b: np.ndarray) -> float:
+        ma, mb = mean(a), mean(b)
+        va, vb, cov = mean(a * a) - ma**2, mean(b * b) - mb**2, mean(a * b) - ma * mb
+        return float(np.mean((2 * ma * mb + 1e-4) * (2 * cov + 9e-4) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4))))
+
+    for changed in (other, 0.8 * x + 0.2 * other):
+        expected = [
+            np.mean([one(a, b) for a, b in zip(p, q, strict=True)])
+            for p, q in zip(x.numpy(), changed.numpy(), strict=True)
+        ]
+        np.testing.assert_allclose(ssim(x, changed, batch_size=2).numpy(), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("r", [0.85, 0.95, 1.05, 1.15])
+def test_ssim_of_scaled_pictures(r: float) -> None:
+    """Scaling texture by r gives (2r/(1+r^2))^2 a channel; a flat picture has no contrast to lose: 2r/(1+r^2)."""
+    x = 0.2 + 0.6 * pictures().double()
+    factor = 2 * r / (1 + r**2)
+    torch.testing.assert_close(ssim(x, r * x), torch.full((3,), factor**2, dtype=x.dtype), atol=5e-4, rtol=0)
+    red = x * torch.tensor([r, 1.0, 1.0])[:, None, None]
+    torch.testing.assert_close(ssim(x, red), torch.full((3,), (factor**2 + 2) / 3, dtype=x.dtype), atol=2e-4, rtol=0)
+    flat = torch.full((1, 3, 16, 16), 0.5, dtype=torch.float64)
+    expected = (2 * r * 0.25 + 1e-4) / ((1 + r**2) * 0.25 + 1e-4)
+    torch.testing.assert_close(ssim(flat, r * flat), torch.tensor([expected], dtype=x.dtype), atol=1e-9, rtol=0)
+
+
+def test_ssim_of_the_published_examples() -> None:
+    """1.05 on one channel leaves 0.9992 over RGB, on three 0.9976."""
+    x = 0.9 * pictures(side=32)
+    assert ssim(x, x * torch.tensor([1.05, 1, 1])[:, None, None]).mean() == pytest.approx(0.9992, abs=1e-4)
+    assert ssim(x, x * 1.05).mean() == pytest.approx(0.9976, abs=1e-4)
+
+
+def test_psnr_equals_torchmetrics() -> None:
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
+    x, changed = pictures(), pictures(seed=1)
+    theirs = peak_signal_noise_ratio(changed, x, data_range=1.0, dim=(1, 2, 3), reduction="none")
+    torch.testing.assert_close(psnr(x, changed), theirs)
+    assert psnr(x, x).isinf().all()
+
+
+def test_pictures_must_pair() -> None:
+    x = pictures()
+    for measure in (psnr, ssim):
+        for changed in (x[:2], x[:, :1], x[:0]):
+            with pytest.raises(UsageError, match="`changed` must pair with `x`"):
+                measure(x, changed)
+        with pytest.raises(UsageError, match="`changed` must pair with `x`"):
+            measure(x[:0], x[:0])
+    for small in (x[:, :, :5], x.flatten(1)):
+        with pytest.raises(UsageError, match="at least 6x6"):
+            ssim(small, small)
+    assert ssim(x[:, :, :6], x[:, :, :6]).min() > 0.999
+
+
+def one_hot(*predicted: int) -> torch.Tensor:
+    return torch.eye(3)[list(predicted)]
+
+
+def test_backdoor_rates_by_hand() -> None:
+    y = torch.tensor([0, 0, 1, 1, 1, 2, 2])
+    rates = BackdoorRates.of(
+        y,
+        0,
+        clean_model=one_hot(0, 0, 1, 1, 1, 2, 2),
+        clean_model_triggered=one_hot(0, 0, 0, 1, 1, 2, 2),
+        backdoored=one_hot(0, 1, 1, 1, 2, 2, 0),
+        backdoored_triggered=one_hot(0, 0, 0, 0, 1, 0, 2),
+        train_triggered=one_hot(0, 0, 1),
+        train_y=torch.tensor([1, 2, 2]),
+    )
+
+    def counts(name: str) -> tuple[int, int]:
+        found = getattr(rates, name)
+        return found.k, found.n
+
+    assert counts("clean_accuracy") == (7, 7)
+    assert counts("backdoor_accuracy") == (4, 7)
+    assert counts("attack_success_rate") == (3, 5)  # the two samples of the target class are left out
+    assert counts("clean_model_floor") == (1, 5)
+    assert counts("untriggered_floor") == (1, 5)
+    assert counts("train_attack_success_rate") == (2, 3)
+    assert counts("robust_accuracy") == (1, 7)
+    assert [(p.k, p.n) for p in rates.by_class] == [(0, 0), (2, 3), (1, 2)]
+    assert rates.above_floor == pytest.approx(0.4)
+    assert rates.attack_success_rate.low < 0.6 < rates.attack_success_rate.high
+
+
+def test_bad_arguments_of_the_success_rate() -> None:
+    for target in (-1, 3):
+        with pytest.raises(UsageError, match=r"`target_class` must lie in 0..2"):
+            backdoor_success_rate(one_hot(0, 1), torch.tensor([0, 1]), target)
+    with pytest.raises(UsageError, match="`y` must hold one label per row"):
+        backdoor_success_rate(one_hot(0, 1), torch.tensor([0]), 0)
