@@ -18,7 +18,7 @@ Mode = Literal["replace", "append"]
 
 TRIGGERS: Registry[type["Trigger"]] = Registry("trigger", "redqubit.backdoors")
 
-BATCH = 256  # pictures that are triggered at a time
+BATCH = 64  # pictures that are triggered at a time
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in brightness, ITU-R BT.601
 
 
