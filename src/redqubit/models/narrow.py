@@ -208,8 +208,7 @@ def saturation(model: Narrow, x: Tensor, *, at: float = 0.99, batch_size: int = 
 class FromStage(FeatureClassifier):
     """A model that starts at a stage of its backbone, from maps that `front` made once.
 
-    The stages before are frozen and stay in evaluation mode, so that their maps stay true; the rest is the model
-    itself, trained in place.
+    The stages before are frozen, so that their maps stay true; the rest is the model itself, trained in place.
 
     Args:
         model: What `on_backbone` returned, or a backbone.
@@ -234,7 +233,6 @@ class FromStage(FeatureClassifier):
             raise unknown("stage", stage, stages)
         self.stage = stage
         self.front.requires_grad_(False)
-        self.train(model.training)
 
     @property
     def _backbone(self) -> Backbone:
@@ -247,15 +245,8 @@ class FromStage(FeatureClassifier):
 
     @property
     def front(self) -> nn.Sequential:
-        """The stages before: pictures in [0, 1] to maps."""
+        """The stages before, put in evaluation mode: pictures in [0, 1] to maps."""
         return nn.Sequential(*self._cut()[0]).eval()
-
-    def train(self, mode: bool = True) -> "FromStage":
-        """Set the mode of what trains; what is before stays in evaluation mode."""
-        super().train(mode)
-        for module in self._cut()[0]:
-            module.eval()
-        return self
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return what the head reads, of maps."""
