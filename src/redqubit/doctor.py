@@ -11,6 +11,7 @@ from redqubit.models import QuantumLayer
 from redqubit.quantum import Circuit, Gate, Input, ansatzes, encodings
 from redqubit.quantum.canary import canary
 from redqubit.quantum.engine import choose
+from redqubit.quantum.native import warm_up
 from redqubit.quantum.noise import quid_noise, with_noise
 from redqubit.version import __version__
 
@@ -33,12 +34,14 @@ def examine() -> Examination:
     """
     wrong = _pure_error()
     noisy = canary(quid_noise(0.05).channels)
+    seconds = warm_up(torch.float32)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     found = {
         "redqubit": __version__,
         "python": sys.version.split()[0],
         "torch": installed("torch"),
         "device": torch.cuda.get_device_name() if device == "cuda" else f"cpu, {torch.get_num_threads()} threads",
+        "compiled kernel": f"ready after {seconds:.1f} s; the first use on a machine compiles it, later ones load it",
         "canary circuit": "ok" if wrong < 1e-12 else f"WRONG by {wrong:.2g}",
         "noise canary": f"ok, noise moves it by {noisy.effect:.3f}" if noisy.alive else f"WRONG by {noisy.error:.2g}",
     }

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, Protocol
 
 import torch
@@ -62,7 +61,7 @@ def choose(circuit: Circuit, device: torch.device | str = "cpu", *, shots: bool 
         if n <= MAX_DENSITY:
             return Choice("density-matrix", f"noise on {n} qubits, at most {MAX_DENSITY}: exact")
         return Choice("trajectories", f"noise on {n} qubits, more than {MAX_DENSITY}: a Monte-Carlo estimate")
-    if torch.device(device).type == "cpu" and find_spec("redqubit.quantum.native") is not None:
+    if torch.device(device).type == "cpu":
         return Choice("native", f"no noise, {n} qubits on a CPU: the compiled kernel")
     if n >= MIN_ADJOINT:
         return Choice("adjoint", f"no noise, {n} qubits, {MIN_ADJOINT} or more: memory that does not grow with depth")
