@@ -250,6 +250,8 @@ def test_the_choice_follows_noise_size_and_device() -> None:
     big, noisy_big = ansatzes.dressed(13, 1), with_noise(ansatzes.dressed(9, 1), quid_noise())
     found = {
         "small": choose(CIRCUIT).method,
+        "small and frozen": choose(CIRCUIT, frozen=True).method,
+        "small on a GPU": choose(CIRCUIT, "cuda").method,
         "small noisy": choose(with_noise(CIRCUIT, NOISE)).method,
         "upload noisy": choose(with_noise(UPLOAD, NOISE)).method,
         "big": choose(big).method,
@@ -258,7 +260,9 @@ def test_the_choice_follows_noise_size_and_device() -> None:
         "big noisy": choose(noisy_big).method,
     }
     assert found == {
-        "small": "heisenberg",
+        "small": "native",
+        "small and frozen": "heisenberg",
+        "small on a GPU": "heisenberg",
         "small noisy": "heisenberg",
         "upload noisy": "density-matrix",
         "big": "native",

@@ -98,7 +98,7 @@ class QuantumLayer(nn.Module):
             raise UsageError("Argument `generator` must be given for shots, trajectories and spsa: they draw from it.")
         self._bases = bases(n, outputs, self.circuit.readout)
         self._angles = unroll(self.circuit)[1] if self._by_runs else None
-        self._engines: dict[str, Sequence[Runner]] = {}  # by type of device; one for each basis
+        self._engines: dict[tuple[str, bool], Sequence[Runner]] = {}  # by type of device and frozen weights
 
     @classmethod
     def of(cls, imported: Imported, **options: Any) -> Self:
@@ -192,7 +192,8 @@ class QuantumLayer(nn.Module):
             return Choice(self.method, "asked for")
         if self.gradient == "adjoint":
             return Choice("native" if torch.device(device).type == "cpu" else "adjoint", "the gradient asked for")
-        return choose(unroll(self.circuit)[0] if self._by_runs else self.circuit, device, shots=self.shots is not None)
+        circuit = unroll(self.circuit)[0] if self._by_runs else self.circuit
+        return choose(circuit, device, shots=self.shots is not None, frozen=not self.weights.requires_grad)
 
     def extra_repr(self) -> str:
         c = self.circuit
@@ -244,10 +245,11 @@ class QuantumLayer(nn.Module):
         return spsa(run, angles, x, weights, mode=mode, generator=self.generator)
 
     def _ready(self, device: torch.device) -> Sequence[Runner]:
-        """Return what evaluates each basis, made when first used on this type of device."""
-        if device.type not in self._engines:
-            self._engines[device.type] = self._made(device)
-        return self._engines[device.type]
+        """Return what evaluates each basis, made when first used."""
+        key = (device.type, self.weights.requires_grad)
+        if key not in self._engines:
+            self._engines[key] = self._made(device)
+        return self._engines[key]
 
     def _made(self, device: torch.device) -> Sequence[Runner]:
         def ready(circuit: Circuit) -> Circuit:

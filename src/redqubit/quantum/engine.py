@@ -40,28 +40,32 @@ class Choice:
     reason: str
 
 
-def choose(circuit: Circuit, device: torch.device | str = "cpu", *, shots: bool = False) -> Choice:
+def choose(
+    circuit: Circuit, device: torch.device | str = "cpu", *, shots: bool = False, frozen: bool = False
+) -> Choice:
     """Return the method that `method="auto"` stands for.
 
     Args:
         circuit: The circuit, noise included.
         device: Where it is simulated.
         shots: Whether all probabilities are wanted, which carrying observables back pays for one by one.
+        frozen: Whether weights stay as they are, so that the observable is carried back once.
 
     Example:
         >>> from redqubit.quantum import Gate, Input
         >>> choose(Circuit(1, (Gate("RY", (0,), (Input(0),)),))).method
-        'heisenberg'
+        'native'
     """
     n = circuit.n_qubits
-    many = shots and bool(circuit.channels) and n > heisenberg.MAX_PURE
-    if not many and heisenberg.build(circuit) is not None:
+    cpu, noisy = torch.device(device).type == "cpu", bool(circuit.channels)
+    unfit = (noisy and shots and n > heisenberg.MAX_PURE) or (cpu and not noisy and not frozen)
+    if not unfit and heisenberg.build(circuit) is not None:
         return Choice("heisenberg", f"{n} qubits whose inputs come first: the observable is carried back to them")
-    if circuit.channels:
+    if noisy:
         if n <= MAX_DENSITY:
             return Choice("density-matrix", f"noise on {n} qubits, at most {MAX_DENSITY}: exact")
         return Choice("trajectories", f"noise on {n} qubits, more than {MAX_DENSITY}: a Monte-Carlo estimate")
-    if torch.device(device).type == "cpu":
+    if cpu:
         return Choice("native", f"no noise, {n} qubits on a CPU: the compiled kernel")
     if n >= MIN_ADJOINT:
         return Choice("adjoint", f"no noise, {n} qubits, {MIN_ADJOINT} or more: memory that does not grow with depth")
