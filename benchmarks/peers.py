@@ -28,6 +28,7 @@ def _redqubit(case: Case, *, graphs: bool) -> Call:
     layer = QuantumLayer(case.circuit(), weights=w, trainable=case.trainable).to(case.device)
     if not graphs:
         return torch_call(case, layer, x, layer.weights, direction)
+    layer.weights.requires_grad_()  # frozen ones are compared with those folded before, for which a graph cannot wait
     sample = x.clone().requires_grad_(case.gradient)
     with torch.set_grad_enabled(case.gradient):
         captured = torch.cuda.make_graphed_callables(layer, (sample,))
