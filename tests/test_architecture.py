@@ -32,10 +32,13 @@ MAY_IMPORT = {
     "data": GROUND,
     "quantum": GROUND,
     "metrics": GROUND | {"statistics"},
+    "detection": {"errors", "statistics"},
+    "explain": GROUND,
     "models": GROUND | {"quantum"},
     "search": {"errors"},
     "evasion": GROUND | MEASURES,
     "backdoors": GROUND | {"data", "search"},
+    "defenses": GROUND | MEASURES | {"detection"},
     "report": {"errors", "result"},
     "runner": {"errors", "result", "version"},
     "sanity": GROUND | MEASURES | {"evasion", "models", "result"},
@@ -129,7 +132,7 @@ def test_no_two_parts_need_each_other() -> None:
 def test_a_method_imports_no_sibling_but_base() -> None:
     for path in FILES:
         part = path.parent.name
-        if part in ("evasion", "backdoors") and path.stem not in ("__init__", "base"):
+        if part in ("evasion", "backdoors", "defenses") and path.stem not in ("__init__", "base"):
             siblings = {name for name in imports(path) if name.startswith(f"redqubit.{part}")}
             assert siblings <= {f"redqubit.{part}.base"}, name_of(path)
 
