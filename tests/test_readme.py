@@ -105,7 +105,8 @@ def test_quick_commands_run(arguments: list[str], folder: Path, monkeypatch: pyt
     monkeypatch.chdir(folder)
     name, options = parsed(arguments)
     if name == "report":  # shows the folder of a command above it
-        (audit,) = [a for a in commands(ROOT / "README.md", "redqubit") if {"hybrid", "iris"} <= set(a) and "--noise" not in a]
+        audits = commands(ROOT / "README.md", "redqubit")
+        (audit,) = [a for a in audits if {"hybrid", "iris"} <= set(a) and "--noise" not in a]
         assert CliRunner().invoke(app, [*audit, *TINY, "--set", "seeds=[0]"]).exit_code == 0
     if name == "audit":
         if options["data"] == "mnist":
