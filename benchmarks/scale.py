@@ -7,9 +7,10 @@ from 18 qubits on, for all libraries alike.
 
 Each point is measured in a process of its own, after a call on at most 5 qubits that loads what a library has;
 RedQubit's runs twice, since the first process of all compiles its kernel and leaves it on disk.
-Time is the median call within a second after the first one, or the first one where it takes longer than 10 s. Peak
-memory is that of the first call: the highest resident memory during it less that before it (Linux only). A point that
-takes more than 60 s or 10 GiB is left out, and said to be. Results are compared with default.qubit, in complex128.
+Time is the median call within a second after the first one, which also builds and has a column of its own; where the
+first one takes more than 20 s, it is the time. Peak memory is that of the first call: the highest resident memory
+during it less that before it (Linux only). A point that takes more than 60 s or 10 GiB is left out, and said to be.
+Results are compared with default.qubit, in complex128.
 
 Exit code 1: a library computed other numbers.
 """
@@ -45,6 +46,7 @@ WARM_QUBITS = 5
 LIMIT = 60.0  # s
 LOADING = 300.0  # s, for imports and compilation before that
 MEMORY = 10 * 2**30
+SLOW = 20.0  # s; after such a first call there is time for no other
 ENOUGH = 1.0  # s of calls for a median
 RESOLVED = 1.0  # MiB; less is lost among the pages that a process holds anyway
 COLORS = {"RedQubit": "#0072B2", "lightning.qubit, adjoint": "#D55E00", "default.qubit, backprop": "#009E73"}
@@ -129,6 +131,7 @@ class Point:
     qubits: int
     batch: int
     ms: float | None = None
+    first_s: float | None = None
     mib: float | None = None
     left_out: str = ""
     error: float | None = None  # against default.qubit
@@ -136,7 +139,7 @@ class Point:
 
 
 def serve(connection: Connection, library: Library, size: Size) -> None:
-    """Measure one point and send (ms, MiB, results), or why not."""
+    """Measure one point and send (ms, s of the first call, MiB, results), or why not."""
     leave_with_parent()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -154,12 +157,12 @@ def serve(connection: Connection, library: Library, size: Size) -> None:
         results = call()
         first = time.perf_counter() - start
         mib = (resident("VmHWM") - before) / 1024
-        times = [first] if first > 10 else []
+        times = [first] if first > SLOW else []
         while sum(times) < ENOUGH:
             start = time.perf_counter()
             call()
             times.append(time.perf_counter() - start)
-        connection.send((median(times) * 1e3, mib, [numbers(r) for r in results]))
+        connection.send((median(times) * 1e3, first, mib, [numbers(r) for r in results]))
     except Exception as error:  # said by the parent
         memory = isinstance(error, MemoryError) or "memory" in str(error)
         text = f"more than {MEMORY / 2**30:.0f} GiB" if memory else f"{type(error).__name__}: {error}".splitlines()[0]
@@ -187,7 +190,7 @@ def measure(library: Library, size: Size) -> Point:
                 break
             answer = mine.recv()
             if isinstance(answer, tuple):
-                point.ms, point.mib, point.results = answer
+                point.ms, point.first_s, point.mib, point.results = answer
             elif answer != "ready":
                 point.left_out = answer
                 break
@@ -208,14 +211,15 @@ def compare(points: Sequence[Point]) -> None:
 
 
 def table(points: Sequence[Point], names: Sequence[str]) -> list[str]:
-    """Return the lines of a table: a row per number of qubits, time and memory per library."""
-    rows = [["qubits (batch)", *(f"{name}: ms" for name in names), *(f"{name}: MiB" for name in names)]]
+    """Return the lines of a table: a row per number of qubits; time, first call and memory per library."""
+    rows = [["qubits (batch)", *(f"{name}: {unit}" for unit in ("ms", "first s", "MiB") for name in names)]]
     by = {(p.qubits, p.library): p for p in points}
     for qubits, batch in dict.fromkeys((p.qubits, p.batch) for p in points):
         row = [by[qubits, name] for name in names]
         ms = ["-" if p.ms is None else number(p.ms) for p in row]
+        first = ["-" if p.first_s is None else number(p.first_s) for p in row]
         mib = ["-" if p.mib is None else number(p.mib) if p.mib >= RESOLVED else "< 1" for p in row]
-        rows.append([f"{qubits} ({batch})", *ms, *mib])
+        rows.append([f"{qubits} ({batch})", *ms, *first, *mib])
     return aligned(rows)
 
 
@@ -229,17 +233,18 @@ def draw(points: Sequence[Point], names: Sequence[str], path: Path) -> None:
 
     figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.9), layout="constrained", facecolor="white")
     for axes, unit, title in zip(
-        panels, ("ms", "mib"), ("Time of a call, ms", "Peak memory of a call, MiB (1 or more)"), strict=True
+        panels, ("ms", "mib"), ("Time per sample, ms", "Peak memory of a call, MiB (1 or more)"), strict=True
     ):
         for name, marker in zip(names, "osD", strict=False):
             mine = [p for p in points if p.library == name and p.ms is not None]
-            shown = [(p.qubits, p.ms if unit == "ms" else max(p.mib or 0, RESOLVED)) for p in mine]
+            shown = [(p.qubits, p.ms / p.batch if unit == "ms" else max(p.mib or 0, RESOLVED)) for p in mine]
             axes.plot(*zip(*shown, strict=True), color=COLORS[name], marker=marker, linewidth=2, label=name)
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_title(title, fontsize=11, loc="left")
-        axes.set_xlabel("qubits")
-        axes.set_xticks(sorted({p.qubits for p in points}))
+        axes.set_xlabel("qubits (samples in a call)")
+        ticks = sorted({(p.qubits, p.batch) for p in points})
+        axes.set_xticks([n for n, _ in ticks], [f"{n} ({batch})" for n, batch in ticks])
         axes.grid(axis="y", color="#dddddd", linewidth=0.7)
         axes.set_axisbelow(True)
         for side in ("top", "right"):
@@ -254,9 +259,9 @@ def notes(points: Sequence[Point], facts: dict[str, Any]) -> list[str]:
     left_out = [f"Left out: {p.library}, {p.qubits} qubits: {p.left_out}." for p in points if p.left_out]
     errors = [p.error for p in points if p.error is not None]
     return [
-        "Forward and backward of H, RY(x), 6 layers of CX and RY(w), all <Z>, gradients to x and w. Memory: highest",
-        "resident memory during the first call less that before it. Greatest difference between libraries, of outputs",
-        f"and gradients: {max(errors, default=0.0):.0e}.",
+        "Forward and backward of H, RY(x), 6 layers of CX and RY(w), all <Z>, gradients to x and w. First call: with",
+        "building and tracing. Memory: highest resident memory during it less that before it. Greatest difference",
+        f"between libraries, of outputs and gradients: {max(errors, default=0.0):.0e}.",
         "",
         circumstances(facts),
         *left_out,
@@ -290,7 +295,7 @@ def main() -> int:
                 measure(library, Size(qubits))
             point = measure(library, Size(qubits))
             points.append(point)
-            measured = point.left_out or f"{point.ms:.3g} ms, {point.mib:.3g} MiB"
+            measured = point.left_out or f"{point.ms:.3g} ms, first {point.first_s:.3g} s, {point.mib:.3g} MiB"
             say(f"{qubits} qubits, {library.name}: {measured}")
     compare(points)
     text = "\n".join([*table(points, names), "", *notes(points, facts)]) + "\n"

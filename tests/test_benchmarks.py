@@ -176,7 +176,7 @@ def test_both_tools_find_the_same_examples(model: str, tmp_path: Path, monkeypat
 
 def test_scale_compares_what_it_measures(tmp_path: Path) -> None:
     pytest.importorskip("pennylane_lightning", reason="lightning is not installed")
-    points = [scale.Point(lib.name, 3, 16, 2.0, 0.1) for lib in scale.LIBRARIES]
+    points = [scale.Point(lib.name, 3, 16, 2.0, 0.5, 0.1) for lib in scale.LIBRARIES]
     for point, library in zip(points, scale.LIBRARIES, strict=True):
         point.results = [numbers(v) for v in library.build(scale.Size(3))()]
     scale.compare(points)
@@ -188,7 +188,7 @@ def test_scale_compares_what_it_measures(tmp_path: Path) -> None:
 
 def test_scale_draws_points_and_names_those_left_out(tmp_path: Path) -> None:
     names = [lib.name for lib in scale.LIBRARIES]
-    points = [scale.Point(name, n, 16, 2.0**n, 4.0) for n in (4, 8) for name in names]
+    points = [scale.Point(name, n, 16, 2.0**n, 0.5, 4.0) for n in (4, 8) for name in names]
     points[-1] = scale.Point(names[-1], 8, 16, left_out="more than 60 s")
     scale.draw(points, names, tmp_path / "scale.png")
     assert (tmp_path / "scale.png").read_bytes().startswith(b"\x89PNG")
