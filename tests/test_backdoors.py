@@ -170,6 +170,10 @@ def test_patch_lies_in_its_place(place: str, margin: int) -> None:
     assert torch.equal(Patch(2, place, margin, (1.0, 0.0, 0.5))(x), expected)
 
 
+def test_a_centred_patch_has_no_margin_and_may_fill_the_picture() -> None:
+    assert Patch(5, "center", margin=3)(torch.zeros(1, 1, 5, 5)).all()
+
+
 def test_patch_by_area() -> None:
     for area, side in ((1, 1), (4, 2), (9, 3), (16, 4)):
         changed = Patch.of_area(area, margin=1, place="top_left")(torch.zeros(1, 3, 9, 9))
@@ -264,6 +268,14 @@ def test_wanet_equals_scipys_interpolation() -> None:
     where = np.stack([(rows + shift[..., 1]).clip(0, 16), (columns + shift[..., 0]).clip(0, 11)])
     expected = [[map_coordinates(channel, where, order=1) for channel in picture] for picture in x.numpy()]
     np.testing.assert_allclose(trigger(x).numpy(), expected, atol=1e-12)
+
+
+def test_wanets_field_on_pictures_that_are_not_square() -> None:
+    """1 / size in coordinates from -1 to 1, where a pixel is 2 / (size - 1), along each axis."""
+    noise = torch.rand(1, 2, 4, 4, dtype=torch.float64, generator=seeded(2)) * 2 - 1
+    field = F.interpolate(noise / noise.abs().mean(), size=(30, 7), mode="bicubic", align_corners=True)[0]
+    expected = torch.stack([0.5 * field[0] * 6 / 14, 0.5 * field[1] * 29 / 60], 2)
+    torch.testing.assert_close(WaNet(seed=2).displacement(30, 7), expected)
 
 
 @pytest.mark.parametrize("side", [28, 64, 224])
@@ -553,6 +565,9 @@ def test_the_search_of_qcolor_trades_loss_for_similarity() -> None:
         assert all(0.9 <= r <= 1.1 for r in (c.trigger.r1, c.trigger.r2, c.trigger.r3))
         assert c.ssim == pytest.approx(1 - dissimilarity(c.trigger))
     similarity, loss = [c.ssim for c in found.candidates], [c.loss for c in found.candidates]
+    assert len(found.candidates) > 3
+    assert similarity[0] == max(c.ssim for c in found.evaluated), "both ends survive every generation"
+    assert loss[-1] == min(c.loss for c in found.evaluated)
     assert similarity == sorted(similarity, reverse=True)
     assert loss == sorted(loss, reverse=True), "on a front each step away from similarity must gain"
     for c in found.candidates:

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -44,6 +45,26 @@ def test_front_of_zdt1_is_pymoos_own() -> None:
     np.testing.assert_allclose(sorted(ours.best), sorted(map(tuple, theirs.X)), rtol=0, atol=1e-12)
 
 
+def test_swarm_is_pymoos_own_without_what_it_adds() -> None:
+    from pymoo.algorithms.soo.nonconvex.pso import PSO
+    from pymoo.core.problem import ElementwiseProblem
+    from pymoo.optimize import minimize
+
+    visited = list[Vector]()
+
+    class Bowl(ElementwiseProblem):
+        def _evaluate(self, v: np.ndarray, out: dict[str, object], *_: object, **__: object) -> None:
+            visited.append(tuple(map(float, v)))
+            out["F"] = bowl(visited[-1])
+
+    ours = run(ParticleSwarm(9, 6), seed=3)
+    seed = int(torch.randint(2**31, (1,), generator=seeded(3)))
+    plain = PSO(pop_size=9, w=0.7, c1=1.5, c2=1.5, max_velocity_rate=0.2, adaptive=False, pertube_best=False)
+    theirs = minimize(Bowl(n_var=3, n_obj=1, xl=[-1.0] * 3, xu=[1.0] * 3), plain, ("n_gen", 6), seed=seed)
+    assert ours.evaluated == tuple(visited)
+    assert ours.best == (tuple(map(float, theirs.X)),)
+
+
 def test_front_of_zdt1_is_the_known_curve() -> None:
     found = run(NSGA2(population=40, generations=60))
     f1, f2 = np.array([zdt1(v) for v in found.best]).T
@@ -82,13 +103,30 @@ def test_workers_change_no_digit_and_nothing_is_evaluated_twice(search: Search) 
         return (out[3], -out[3] + out[0])[: search.N_OBJECTIVES]
 
     bounds = [0.0] * 3, [1.0] * 3
-    many = search(evaluate, objectives, *bounds, generator=seeded(), workers=3)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        many = search(evaluate, objectives, *bounds, generator=seeded(), workers=3)
+        with ThreadPoolExecutor(1) as elsewhere:
+            assert elsewhere.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
     assert threads == {1}
     assert len(seen) == len(set(seen)) == len(many.evaluated)
     one = search(evaluate, objectives, *bounds, generator=seeded(), workers=1)
     assert one == many
     other = search(evaluate, objectives, *bounds, generator=seeded(1), workers=1)
     assert other != one
+
+
+def test_a_candidate_that_comes_back_is_not_evaluated_again() -> None:
+    """Between 1 and its second next float there are 3 numbers to look at."""
+    calls = list[Vector]()
+    found = ParticleSwarm(8, 5)(
+        lambda v: calls.append(v) or v, lambda v: v, [1.0], [1 + 2.0**-51], generator=seeded(), workers=2
+    )
+    assert len(calls) == len(set(calls)) == len(found.evaluated) <= 3
+    assert found.best == ((1.0,),)
 
 
 @EACH
