@@ -17,6 +17,7 @@ from redqubit.defenses.neural_cleanse import Schedule
 from redqubit.detection import at_false_positive_rate, auroc, normal_threshold, null_band, operating_point
 from redqubit.errors import UsageError
 from redqubit.metrics import accuracy, is_correct
+from redqubit.models import MODELS
 from redqubit.training import logits, train
 
 TARGET = 3
@@ -465,6 +466,27 @@ def test_the_layer_can_be_named_and_is_else_the_last_that_runs(control: Control)
     data = Dataset(torch.rand(40, 1, 8, 8, generator=seeded()), torch.arange(40) % 3, n_classes=3)
     after = FinePruning.paper(0.34)(Backwards(), data, generator=seeded())
     assert sum(not w.any() for w in after.last.weight) == 1  # type: ignore[union-attr]
+
+
+def test_what_was_frozen_stays_frozen_and_is_not_tuned() -> None:
+    model, data = nuisance()
+    after = FinePruning(0.5, batch_size=8)(model, data, generator=seeded())
+    assert [w.requires_grad for w in after.parameters()] == [w.requires_grad for w in model.parameters()]
+    kept = [c for c in range(4) if after[0].weight[c].any()]  # type: ignore[index]
+    assert len(kept) == 2
+    assert torch.equal(after[0].bias[kept], model[0].bias[kept])  # type: ignore[index]
+    assert not torch.equal(after[0].weight[kept], model[0].weight[kept])  # type: ignore[index]
+
+
+def test_of_a_resnet_the_last_convolution_of_layer4_is_pruned_with_its_batch_norm() -> None:
+    model = MODELS["resnet18"]((3, 32, 32), 3, generator=seeded())
+    data = Dataset(torch.rand(2, 3, 32, 32, generator=seeded()), torch.tensor([0, 1]), n_classes=3)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    after = FinePruning.paper(0.1)(model, data, generator=seeded()).state_dict()
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed == {"layer4.1.conv2.weight", "layer4.1.bn2.weight"}  # the shift of a new batch norm is 0 as it is
+    gone = lowest(before["layer4.1.conv2.weight"].abs().sum((1, 2, 3)), 51)
+    assert set((after["layer4.1.bn2.weight"] == 0).nonzero()[:, 0].tolist()) == gone
 
 
 @pytest.mark.parametrize("epochs", [0, 1])
