@@ -158,7 +158,7 @@ class _Writer:
         bits = sorted(self.n - 1 - w for w in op.angles)
         done = 0
         for some in _windows(bits):
-            size = min(self.n, max(5, some[-1] - some[0] + 1 if some else 0))  # short loops are slow
+            size = min(self.n, CHUNK)  # short loops are slow
             first = min(some[0] if some else 0, self.n - size)
             where = max(permutation, 0) if done == 0 else 0
             for program, most in ((self.forward, 3), (self.backward, 2)):
