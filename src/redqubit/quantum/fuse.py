@@ -258,11 +258,11 @@ class _Fuser:
             self.flush()
         last = self.ops[-1] if self.ops else None
         if gate.name in PERMUTATIONS:
-            source = self._permutation(gate)
+            source = inverse = self._permutation(gate)  # each is its own inverse
             if isinstance(last, Permutation):
-                source = last.source[source]
+                source, inverse = last.source[source], inverse[last.inverse]
                 self.ops.pop()
-            self.ops.append(Permutation(source, torch.argsort(source)))
+            self.ops.append(Permutation(source, inverse))
         elif gate.name in DIAGONALS:
             phase = self._phase(gate)
             if isinstance(last, Phase):
@@ -305,12 +305,13 @@ class _Fuser:
         return out
 
     def _permutation(self, gate: Gate) -> Tensor:
-        basis, local = torch.arange(2**self.n), self._bits(gate.wires)
-        target = torch.tensor(PERMUTATIONS[gate.name])[local]  # all of them are their own inverse
-        for position, w in enumerate(reversed(gate.wires)):
-            bit = 1 << (self.n - 1 - w)
-            basis = torch.where((target >> position) & 1 == 1, basis | bit, basis & ~bit)
-        return basis
+        # the bits that change, for each state of the gate's wires
+        places = [1 << (self.n - 1 - w) for w in reversed(gate.wires)]
+        changes = [
+            sum(place for i, place in enumerate(places) if ((old ^ new) >> i) & 1)
+            for old, new in enumerate(PERMUTATIONS[gate.name])
+        ]
+        return torch.arange(2**self.n) ^ torch.tensor(changes)[self._bits(gate.wires)]
 
     def _phase(self, gate: Gate) -> Phase:
         exponents = torch.tensor(DIAGONALS[gate.name], dtype=torch.float64)[self._bits(gate.wires)]

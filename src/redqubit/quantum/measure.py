@@ -65,11 +65,10 @@ def bases(
             terms.append((k, word, float(coefficient)))
             letters[:] = [a if b == "I" else b for a, b in zip(letters, word, strict=True)]
     out = []
-    z = signs(n_qubits)
     for letters, terms in found:
         table = torch.zeros(2**n_qubits, len(outputs), dtype=torch.float64)
         for k, word, coefficient in terms:
-            table[:, k] += coefficient * z[:, [w for w, letter in enumerate(word) if letter != "I"]].prod(1)
+            table[:, k] += coefficient * signs(n_qubits, [w for w, letter in enumerate(word) if letter != "I"]).prod(1)
         gates = (Gate(name, (w,), angles) for w, a in enumerate(letters) for name, angles in _TURNS.get(a, ()))
         out.append(Basis(tuple(gates), with_readout(table, readout)))
     return tuple(out)
@@ -121,7 +120,7 @@ def probabilities(state: Tensor) -> Tensor:
 def signs(n_qubits: int, wires: Sequence[int] | None = None) -> Tensor:
     """Return the eigenvalues +-1 of Z on each of `wires` (all by default), (2^n, len(wires)), float64."""
     basis = torch.arange(2**n_qubits)[:, None]
-    shift = n_qubits - 1 - torch.tensor(list(range(n_qubits) if wires is None else wires))
+    shift = n_qubits - 1 - torch.tensor(list(range(n_qubits) if wires is None else wires), dtype=torch.long)
     return 1.0 - 2.0 * ((basis >> shift) & 1).double()
 
 
