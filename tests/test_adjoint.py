@@ -12,9 +12,11 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from redqubit.quantum import Amplitude, Circuit, Gate, Input, Weight, adjoint, ansatzes, encodings, simulate
+from redqubit.quantum import Amplitude, Circuit, Gate, Input, Weight, ansatzes, encodings
 from redqubit.quantum.circuit import SIGNATURES
-from redqubit.quantum.fuse import build, cast
+from redqubit.quantum.simulation import adjoint
+from redqubit.quantum.simulation import state_vector as simulate
+from redqubit.quantum.simulation.fuse import build, cast
 
 
 def random_circuit(seed: int, n: int, length: int, initial: Amplitude | None = None) -> Circuit:

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from redqubit.errors import UsageError
 from redqubit.models.layer import QuantumLayer
-from redqubit.quantum import Circuit, Gate, Input, Weight, ansatzes, encodings, expectation_z, heisenberg, state
+from redqubit.quantum import Circuit, Gate, Input, Weight, ansatzes, encodings, expectation_z, state
 from redqubit.quantum.circuit import SIGNATURES, Amplitude
-from redqubit.quantum.fuse import pure_gates
 from redqubit.quantum.gates import DIAGONALS, FIXED, GENERATORS, PERMUTATIONS, matrix
+from redqubit.quantum.simulation import heisenberg
+from redqubit.quantum.simulation.fuse import pure_gates
 
 PENNYLANE = {
     "H": qml.Hadamard, "X": qml.PauliX, "Y": qml.PauliY, "Z": qml.PauliZ, "S": qml.S, "T": qml.T,

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from redqubit.errors import UsageError
-from redqubit.quantum import Amplitude, Circuit, Gate, Input, Weight, ansatzes, encodings, simulate
+from redqubit.quantum import Amplitude, Circuit, Gate, Input, Weight, ansatzes, encodings
 from redqubit.quantum.circuit import SIGNATURES
-from redqubit.quantum.fuse import build, cast
 from redqubit.quantum.gradients import (
     RULES,
     SPSA,
@@ -24,6 +23,8 @@ from redqubit.quantum.gradients import (
     unroll,
 )
 from redqubit.quantum.measure import signs
+from redqubit.quantum.simulation import state_vector as simulate
+from redqubit.quantum.simulation.fuse import build, cast
 
 PARAMETRISED = [name for name, (_, n_angles) in SIGNATURES.items() if n_angles]
 # features and weights that are shared, scaled, shifted and mixed, by all kinds of gates

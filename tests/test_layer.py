@@ -14,10 +14,10 @@ from redqubit.evasion import PGD
 from redqubit.models import HybridNet, QuantumLayer, QuNN, converted, noisy
 from redqubit.quantum import Circuit, Gate, Input, Weight, ansatzes, encodings
 from redqubit.quantum.channels import Channel
-from redqubit.quantum.engine import NOISY, PURE, choose
 from redqubit.quantum.gradients import SPSA
 from redqubit.quantum.measure import Observable, Probabilities
 from redqubit.quantum.noise import NoiseModel, quid_noise, with_noise
+from redqubit.quantum.simulation.engine import NOISY, PURE, choose
 from redqubit.sanity import noise_on_check, randomness_check
 
 READOUT = ((0.03, 0.08),)

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from redqubit.errors import UsageError
-from redqubit.quantum import Circuit, Gate, Input, Weight, ansatzes, encodings, native
+from redqubit.quantum import Circuit, Gate, Input, Weight, ansatzes, encodings
 from redqubit.quantum.circuit import SIGNATURES, Amplitude, Angle
-from redqubit.quantum.fuse import cast, pure_gates
 from redqubit.quantum.gates import matrix
 from redqubit.quantum.measure import probabilities, signs
-from redqubit.quantum.native.schedule import euler
-from redqubit.quantum.simulate import run
+from redqubit.quantum.simulation import native
+from redqubit.quantum.simulation.fuse import cast, pure_gates
+from redqubit.quantum.simulation.native.schedule import euler
+from redqubit.quantum.simulation.state_vector import run
 
 CPU = torch.device("cpu")
 N_INPUTS, N_WEIGHTS = 4, 5
@@ -296,7 +297,8 @@ def test_threads_change_no_bit() -> None:
 def test_a_forked_process_can_go_on() -> None:
     program = """
 import os, torch
-from redqubit.quantum import ansatzes, native
+from redqubit.quantum import ansatzes
+from redqubit.quantum.simulation import native
 from redqubit.quantum.measure import signs
 torch.set_num_threads(3)
 circuit = ansatzes.dressed(8, 6)

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from noisy_oracles import P, aer_probabilities, dense, pennylane
 from redqubit.errors import UsageError
-from redqubit.quantum import Circuit, Gate, Input, Weight, ansatzes, density, encodings, heisenberg
+from redqubit.quantum import Circuit, Gate, Input, Weight, ansatzes, encodings
 from redqubit.quantum.channels import CHANNELS, Channel
 from redqubit.quantum.circuit import SIGNATURES, Amplitude
-from redqubit.quantum.fuse import cast
 from redqubit.quantum.measure import signs
+from redqubit.quantum.simulation import density, heisenberg
+from redqubit.quantum.simulation.fuse import cast
 
 UPPER = np.array([[0.6, 0.8j], [0.8j, 0.6]])
 # a fixed channel without structure: the first columns of a random unitary

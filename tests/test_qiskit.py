@@ -20,7 +20,7 @@ from redqubit.quantum.circuit import SIGNATURES, Amplitude
 from redqubit.quantum.interop import Imported
 from redqubit.quantum.measure import bases, probabilities
 from redqubit.quantum.qiskit import from_qasm, from_qiskit, to_qiskit
-from redqubit.quantum.simulate import state
+from redqubit.quantum.simulation.state_vector import state
 
 pytest.importorskip("qiskit", reason="Qiskit is not installed")
 from qiskit import QuantumCircuit, qasm2, qasm3

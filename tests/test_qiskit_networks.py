@@ -13,7 +13,7 @@ from redqubit.quantum.circuit import Amplitude
 from redqubit.quantum.interop import Imported
 from redqubit.quantum.measure import Probabilities, bases, probabilities
 from redqubit.quantum.qiskit import from_qiskit
-from redqubit.quantum.simulate import state
+from redqubit.quantum.simulation.state_vector import state
 
 pytest.importorskip("qiskit_machine_learning", reason="qiskit-machine-learning is not installed")
 from qiskit import QuantumCircuit

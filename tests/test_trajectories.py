@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from redqubit.errors import UsageError
-from redqubit.quantum import Amplitude, Circuit, Gate, Input, Weight, ansatzes, encodings, simulate, trajectories
+from redqubit.quantum import Amplitude, Circuit, Gate, Input, Weight, ansatzes, encodings
 from redqubit.quantum.channels import Channel
 from redqubit.quantum.circuit import SIGNATURES, Angle
-from redqubit.quantum.fuse import build as build_pure
-from redqubit.quantum.fuse import cast
 from redqubit.quantum.gates import matrix
 from redqubit.quantum.measure import probabilities, signs
-from redqubit.quantum.unravelling import TrajectoryPlan
+from redqubit.quantum.simulation import state_vector as simulate
+from redqubit.quantum.simulation import trajectories
+from redqubit.quantum.simulation.fuse import build as build_pure
+from redqubit.quantum.simulation.fuse import cast
+from redqubit.quantum.simulation.unravelling import TrajectoryPlan
 
 DAMPING = (("AmplitudeDamping", (0.1,)), ("Depolarizing", (0.05,)))
 # a channel on two wires whose operators are no Kronecker products: CX with probability 0.2

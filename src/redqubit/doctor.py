@@ -10,9 +10,9 @@ import torch
 from redqubit.models import QuantumLayer
 from redqubit.quantum import Circuit, Gate, Input, ansatzes, encodings
 from redqubit.quantum.canary import canary
-from redqubit.quantum.engine import choose
-from redqubit.quantum.native import warm_up
 from redqubit.quantum.noise import quid_noise, with_noise
+from redqubit.quantum.simulation.engine import choose
+from redqubit.quantum.simulation.native import warm_up
 from redqubit.version import __version__
 
 

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from redqubit.errors import UsageError
 from redqubit.quantum.circuit import Circuit
-from redqubit.quantum.engine import Choice, Engine, OnBackend, Runner, check_method, choose
-from redqubit.quantum.fuse import cast
 from redqubit.quantum.gradients import SPSA, check_shots, parameter_shift, spsa, unroll
 from redqubit.quantum.interop import Imported
 from redqubit.quantum.measure import Observable, Probabilities, bases, z_of
 from redqubit.quantum.noise import NoiseModel, with_noise
-from redqubit.quantum.simulate import check
+from redqubit.quantum.simulation.engine import Choice, Engine, OnBackend, Runner, check_method, choose
+from redqubit.quantum.simulation.fuse import cast
+from redqubit.quantum.simulation.state_vector import check
 from redqubit.registry import unknown
 
 Gradient = Literal["exact", "adjoint", "parameter-shift", "spsa"]
@@ -37,7 +37,7 @@ class QuantumLayer(nn.Module):
             shifted runs, as hardware can; "spsa", or `SPSA(step, directions)`, from runs along random directions. The
             latter two take their runs with shots and noise as the forward pass does; with the former two the value is
             sampled and its gradient is that of the expectation value.
-        method: How to simulate, see `redqubit.quantum.engine`; "auto" chooses.
+        method: How to simulate, see `redqubit.quantum.simulation.engine`; "auto" chooses.
         products: Features that are multiplied to make the circuit's last inputs, as in ZZ feature maps.
         backend: A Qiskit backend or estimator primitive, fake or real, that runs the circuit in place of a simulator,
             with `shots`; it has gradients by parameter-shift and spsa only.

@@ -9,8 +9,8 @@ import torch
 
 from redqubit.quantum.channels import Channel, Matrix, pauli_word
 from redqubit.quantum.circuit import Circuit, Gate
-from redqubit.quantum.engine import Engine, choose
 from redqubit.quantum.measure import bases
+from redqubit.quantum.simulation.engine import Engine, choose
 
 ANGLE = 0.7  # radians; cos and sin differ from each other and from 0 and 1
 WORDS = ("ZI", "IZ", "XX")  # every channel that is not the identity moves one of them at least
@@ -43,7 +43,7 @@ def canary(channels: Sequence[Channel], *, method: str = "auto") -> Canary:
 
     Args:
         channels: On one or two wires each, which are moved to wires 0 and 1; each kind is taken once.
-        method: How to simulate, see `redqubit.quantum.engine`.
+        method: How to simulate, see `redqubit.quantum.simulation.engine`.
 
     Example:
         >>> canary([Channel("Depolarizing", (0,), (0.05,))]).alive

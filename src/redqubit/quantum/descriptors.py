@@ -10,8 +10,8 @@ from torch import Tensor
 
 from redqubit.errors import UsageError
 from redqubit.quantum.circuit import Angle, Circuit, Input, Weight
-from redqubit.quantum.fuse import build, cast
-from redqubit.quantum.simulate import run
+from redqubit.quantum.simulation.fuse import build, cast
+from redqubit.quantum.simulation.state_vector import run
 
 PAIRS, BINS = 5000, 75  # of Sim et al.
 BLOCK = 1024  # states computed at a time; of few qubits so many stay in the cache

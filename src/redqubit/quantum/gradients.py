@@ -14,7 +14,7 @@ from torch import Tensor
 
 from redqubit.errors import UsageError
 from redqubit.quantum.circuit import Amplitude, Angle, Circuit, Gate, Input, Weight
-from redqubit.quantum.fuse import Angles, affine
+from redqubit.quantum.simulation.fuse import Angles, affine
 
 Evaluate = Callable[[Tensor], Tensor]  # angles (B', J) -> outputs (B', K)
 MAX_ROWS = 1 << 14  # samples evaluated at a time in a backward pass, and

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from redqubit.errors import UsageError
-from redqubit.quantum import density
 from redqubit.quantum.circuit import Circuit
-from redqubit.quantum.fuse import cast
 from redqubit.quantum.gates import IDENTITY, X, Y, Z
-from redqubit.quantum.simulate import check, state
+from redqubit.quantum.simulation import density
+from redqubit.quantum.simulation.fuse import cast
+from redqubit.quantum.simulation.state_vector import check, state
 from redqubit.registry import unknown
 
 Metric = Literal["hilbert_schmidt", "frobenius", "trace"]

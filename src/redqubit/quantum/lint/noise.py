@@ -6,14 +6,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from redqubit.quantum import density
 from redqubit.quantum.channels import Channel
 from redqubit.quantum.circuit import Circuit, Gate
-from redqubit.quantum.fuse import cast
 from redqubit.quantum.lint.findings import LintFinding, counted, finding, gate_at, listed
 from redqubit.quantum.lint.probe import TOLERANCE, Probe
 from redqubit.quantum.measure import Basis, with_readout
 from redqubit.quantum.noise import Crosstalk, NoiseModel, OverRotation, Rule
+from redqubit.quantum.simulation import density
+from redqubit.quantum.simulation.fuse import cast
 
 MAX_QUBITS = 6  # of density matrices
 POINTS = 8

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from redqubit.quantum.circuit import Angle, Circuit, Input, Weight
-from redqubit.quantum.fuse import Plan, build
 from redqubit.quantum.lint.structure import Element, angle_of, elements, without
 from redqubit.quantum.measure import Basis, probabilities
-from redqubit.quantum.simulate import run
+from redqubit.quantum.simulation.fuse import Plan, build
+from redqubit.quantum.simulation.state_vector import run
 
 TOLERANCE = 1e-9  # of outputs and slopes in float64, where rounding leaves some 1e-14
 POINTS = 32  # random points; 8 where states are large

@@ -18,7 +18,7 @@ from redqubit.quantum.qiskit.aer import channels, errors_of
 from redqubit.quantum.qiskit.optional import need
 from redqubit.quantum.qiskit.outgoing import pauli_sums, to_qiskit
 from redqubit.quantum.qiskit.translate import FIXED_TURNS, NAMES, Angles, Follow, Walk
-from redqubit.quantum.simulate import check
+from redqubit.quantum.simulation.state_vector import check
 
 # Qiskit Aer leaves out parameters of these that a primitive binds (its issues 2323 and 2403)
 _UNBOUND = ("cp", "crx", "cry", "crz")

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from redqubit.errors import UsageError
-from redqubit.quantum import simulate
-from redqubit.quantum.fuse import BLOCK, Permutation, Phase
 from redqubit.quantum.measure import probabilities
-from redqubit.quantum.unravelling import Gates, Kick, TrajectoryPlan, Turns, build
+from redqubit.quantum.simulation import state_vector as simulate
+from redqubit.quantum.simulation.fuse import BLOCK, Permutation, Phase
+from redqubit.quantum.simulation.unravelling import Gates, Kick, TrajectoryPlan, Turns, build
 
 __all__ = ["build", "expectations"]
 

@@ -7,7 +7,7 @@ from zlib import crc32
 import numpy as np
 from numba import njit
 
-from redqubit.quantum.native.passes import (
+from redqubit.quantum.simulation.native.passes import (
     apply_dense,
     lane_phases,
     phase,
@@ -17,9 +17,22 @@ from redqubit.quantum.native.passes import (
     sweep,
     unsweep,
 )
-from redqubit.quantum.native.plan import PHASE, SKEW, TURNS, WIDTH
-from redqubit.quantum.native.rows import add, fma, lanes, load, mul, part, pointer, splat, store, sub, total, zero
-from redqubit.quantum.native.start import (
+from redqubit.quantum.simulation.native.plan import PHASE, SKEW, TURNS, WIDTH
+from redqubit.quantum.simulation.native.rows import (
+    add,
+    fma,
+    lanes,
+    load,
+    mul,
+    part,
+    pointer,
+    splat,
+    store,
+    sub,
+    total,
+    zero,
+)
+from redqubit.quantum.simulation.native.start import (
     AMPLITUDE,
     BACKWARD,
     DENSE_ROWS,

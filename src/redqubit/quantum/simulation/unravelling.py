@@ -10,11 +10,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from redqubit.quantum import fuse
 from redqubit.quantum.channels import Channel
 from redqubit.quantum.circuit import Amplitude, Circuit, Gate
-from redqubit.quantum.fuse import Dense, Layer, Permutation, Phase, Slots, is_real, reads_input, reads_weight, slots
 from redqubit.quantum.gates import native
+from redqubit.quantum.simulation import fuse
+from redqubit.quantum.simulation.fuse import (
+    Dense,
+    Layer,
+    Permutation,
+    Phase,
+    Slots,
+    is_real,
+    reads_input,
+    reads_weight,
+    slots,
+)
 
 MAX_OPERATORS = 64  # of channels that follow one another on one wire and are drawn as one
 

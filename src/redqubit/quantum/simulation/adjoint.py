@@ -11,9 +11,9 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from redqubit.quantum import simulate
-from redqubit.quantum.fuse import Dense, Layer, Op, Permutation, Phase, Plan, build
 from redqubit.quantum.measure import probabilities
+from redqubit.quantum.simulation import state_vector as simulate
+from redqubit.quantum.simulation.fuse import Dense, Layer, Op, Permutation, Phase, Plan, build
 
 __all__ = ["build", "expectations", "run"]
 

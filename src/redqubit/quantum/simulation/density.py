@@ -15,12 +15,12 @@ from torch import Tensor
 
 from redqubit.errors import UsageError
 from redqubit.quantum.circuit import Amplitude, Circuit, Gate
-from redqubit.quantum.fuse import reads_input
-from redqubit.quantum.pauli import factors
-from redqubit.quantum.products import Vectors, head_vectors, outer, split
-from redqubit.quantum.program import Program, program
-from redqubit.quantum.simulate import amplitudes
-from redqubit.quantum.sweep import Path, Words, path, sweep, words
+from redqubit.quantum.simulation.fuse import reads_input
+from redqubit.quantum.simulation.pauli import factors
+from redqubit.quantum.simulation.products import Vectors, head_vectors, outer, split
+from redqubit.quantum.simulation.program import Program, program
+from redqubit.quantum.simulation.state_vector import amplitudes
+from redqubit.quantum.simulation.sweep import Path, Words, path, sweep, words
 
 MAX_QUBITS = 8  # 4^8 real numbers for each sample and gate
 

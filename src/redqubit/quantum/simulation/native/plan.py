@@ -7,9 +7,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from redqubit.quantum import fuse
 from redqubit.quantum.circuit import Circuit
-from redqubit.quantum.native.schedule import Dense, Permutation, Phase, Scheduler, Sum, Turns
+from redqubit.quantum.simulation import fuse
+from redqubit.quantum.simulation.native.schedule import Dense, Permutation, Phase, Scheduler, Sum, Turns
 
 TURNS, PHASE, DENSE = 0, 1, 2  # kinds of operations; each takes WIDTH numbers
 WIDTH = 6

@@ -99,7 +99,7 @@ Op = Layer | Permutation | Phase | Dense
 
 @dataclass(frozen=True)
 class Plan:
-    """What `redqubit.quantum.simulate` runs.
+    """What `redqubit.quantum.simulation.state_vector` runs.
 
     `tables` holds the one-qubit matrices by (from inputs, real). `first` is a leading layer on |0...0>, whose
     result is a product state and costs no matrix product.

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from redqubit.quantum.native.plan import HEADER, PHASE, WIDTH
-from redqubit.quantum.native.rows import fma, fnma, lanes, load, mul, part, store, zero
+from redqubit.quantum.simulation.native.plan import HEADER, PHASE, WIDTH
+from redqubit.quantum.simulation.native.rows import fma, fnma, lanes, load, mul, part, store, zero
 
 (
     QUBITS, PLANES, SLOTS, TURNED, CHAINED, AMPLITUDE, GATHERS, N_FORWARD, N_BACKWARD, N_PHASES, FORWARD, BACKWARD,

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from redqubit.quantum import fuse
 from redqubit.quantum.circuit import Angle, Circuit, Gate, Input, Weight
 from redqubit.quantum.gates import DIAGONALS, FIXED, PERMUTATIONS, native
+from redqubit.quantum.simulation import fuse
 
 
 @dataclass

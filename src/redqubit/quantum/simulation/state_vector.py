@@ -8,8 +8,8 @@ from torch import Tensor
 
 from redqubit.errors import UsageError
 from redqubit.quantum.circuit import Circuit
-from redqubit.quantum.fuse import Dense, Layer, Op, Permutation, Phase, Plan, build, cast
 from redqubit.quantum.measure import probabilities
+from redqubit.quantum.simulation.fuse import Dense, Layer, Op, Permutation, Phase, Plan, build, cast
 
 Key = tuple[bool, bool]  # (from inputs, real) of a table of one-qubit matrices
 COLLAPSE = 6  # up to so many qubits, parts without inputs become one matrix, computed once per call

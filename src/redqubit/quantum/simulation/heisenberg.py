@@ -18,14 +18,14 @@ from torch import Tensor
 
 from redqubit.quantum.channels import Channel
 from redqubit.quantum.circuit import Circuit, Gate
-from redqubit.quantum.fuse import Plan, reads_input
-from redqubit.quantum.fuse import build as build_pure
 from redqubit.quantum.gates import IDENTITY, X, Y, Z
-from redqubit.quantum.pauli import factors
-from redqubit.quantum.products import Vectors, head_vectors, outer, split, vectors
-from redqubit.quantum.program import Program, program
-from redqubit.quantum.simulate import unitary_rows
-from redqubit.quantum.sweep import Path, Words, path, sweep, words
+from redqubit.quantum.simulation.fuse import Plan, reads_input
+from redqubit.quantum.simulation.fuse import build as build_pure
+from redqubit.quantum.simulation.pauli import factors
+from redqubit.quantum.simulation.products import Vectors, head_vectors, outer, split, vectors
+from redqubit.quantum.simulation.program import Program, program
+from redqubit.quantum.simulation.state_vector import unitary_rows
+from redqubit.quantum.simulation.sweep import Path, Words, path, sweep, words
 
 MAX_PURE = 4  # qubits with entanglers and no noise; beyond, the product of features outgrows the state vector
 MAX_QUBITS = 8  # with noise, or without entanglers

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from redqubit.quantum.circuit import Input, Weight
-from redqubit.quantum.pauli import Factor, Maps, Wave, Waves, identity, maps, waves
+from redqubit.quantum.simulation.pauli import Factor, Maps, Wave, Waves, identity, maps, waves
 
 
 @dataclass

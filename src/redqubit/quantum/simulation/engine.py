@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from redqubit.errors import UsageError
-from redqubit.quantum import heisenberg
 from redqubit.quantum.circuit import Circuit
-from redqubit.quantum.fuse import cast
 from redqubit.quantum.gradients import at_value, sample
 from redqubit.quantum.measure import Observable, Probabilities
+from redqubit.quantum.simulation import heisenberg
+from redqubit.quantum.simulation.fuse import cast
 from redqubit.registry import unknown
 
 # method -> module with build(circuit) -> plan and expectations(plan, x, weights, table) -> (B, K)
 _MODULES: Mapping[str, str] = {
     "heisenberg": "heisenberg",
     "native": "native",
-    "state-vector": "simulate",
+    "state-vector": "state_vector",
     "adjoint": "adjoint",
     "density-matrix": "density",
     "trajectories": "trajectories",
@@ -125,7 +125,7 @@ class Engine:
         n_trajectories: int = 100,
         generator: torch.Generator | None = None,
     ) -> None:
-        module = import_module(f"redqubit.quantum.{_MODULES[method]}")
+        module = import_module(f"redqubit.quantum.simulation.{_MODULES[method]}")
         self._method, self._shots, self._generator = method, shots, generator
         self._plan, self._table = module.build(circuit), table
         self._expectations: Callable[..., Any] = module.expectations

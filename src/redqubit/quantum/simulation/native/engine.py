@@ -16,10 +16,10 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from redqubit.errors import UsageError
 from redqubit.quantum.circuit import Circuit, Gate, Input, Weight
-from redqubit.quantum.fuse import cast
 from redqubit.quantum.measure import probabilities, signs
-from redqubit.quantum.native.plan import CHUNK, SKEW, NativePlan, build
-from redqubit.quantum.simulate import run
+from redqubit.quantum.simulation.fuse import cast
+from redqubit.quantum.simulation.native.plan import CHUNK, SKEW, NativePlan, build
+from redqubit.quantum.simulation.state_vector import run
 
 ROW_BYTES = 32  # of a row of samples
 THREAD_WORK = 300_000  # multiplications and additions that are worth waking a thread for
@@ -137,7 +137,7 @@ class _Ran:
 @lru_cache(maxsize=1)
 def _kernel() -> tuple[Any, Any, Any, Any]:
     """Return the compiled functions prepare, forward, backward and collect; Numba takes half a second to import."""
-    from redqubit.quantum.native.kernel import entry_points, source_stamp
+    from redqubit.quantum.simulation.native.kernel import entry_points, source_stamp
 
     return entry_points(source_stamp())
 

@@ -5,9 +5,22 @@ Backwards psi and lambda = dL/dpsi are undone together, and what an operation ex
 Re <lambda, G psi>.
 """
 
-from redqubit.quantum.native.plan import PASS
-from redqubit.quantum.native.rows import add, fma, fnma, lanes, load, mul, part, splat, store, sub, total, zero
-from redqubit.quantum.native.start import inner, sincos
+from redqubit.quantum.simulation.native.plan import PASS
+from redqubit.quantum.simulation.native.rows import (
+    add,
+    fma,
+    fnma,
+    lanes,
+    load,
+    mul,
+    part,
+    splat,
+    store,
+    sub,
+    total,
+    zero,
+)
+from redqubit.quantum.simulation.native.start import inner, sincos
 
 
 @inner

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from redqubit.quantum.channels import Channel
 from redqubit.quantum.circuit import Circuit, Gate
-from redqubit.quantum.fuse import reads_weight
-from redqubit.quantum.pauli import (
+from redqubit.quantum.simulation.fuse import reads_weight
+from redqubit.quantum.simulation.pauli import (
     MAX_ANGLES,
     Factor,
     Wave,
