@@ -24,6 +24,7 @@ audit: $(MADE)-run ## Audit a quantum network and its classical twin on handwrit
 	$(BIN)/redqubit audit
 
 test: $(MADE)-dev ## Run all tests, doctests and the examples of README.md and docs/.
+	$(BIN)/redqubit doctor # compiles the kernel once, before the workers would do so each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -rs
 
 check: $(MADE)-dev ## Format, lint, types and a few tests, in seconds.
