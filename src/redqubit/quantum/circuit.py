@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeVar
 
 from redqubit.errors import UsageError
@@ -203,12 +204,12 @@ class Circuit:
                 f"but is {self.readout}."
             )
 
-    @property
+    @cached_property
     def angles(self) -> tuple[Angle, ...]:
         """The angles of all gates, in order."""
         return tuple(a for g in self.gates if isinstance(g, Gate) for a in g.angles)
 
-    @property
+    @cached_property
     def channels(self) -> tuple[Channel, ...]:
         """The noise channels, in order."""
         return tuple(g for g in self.gates if isinstance(g, Channel))
@@ -221,12 +222,12 @@ class Circuit:
     def _highest(self, kind: type[_Parameter]) -> int:
         return max((a.index for a in self.angles if isinstance(a, kind)), default=-1)
 
-    @property
+    @cached_property  # read on every pass of a layer
     def n_inputs(self) -> int:
         """Number of features that a sample must have."""
         return max(self._highest(Input) + 1, self.initial.n_features if self.initial else 0)
 
-    @property
+    @cached_property
     def n_weights(self) -> int:
         """Number of trainable parameters."""
         return self._highest(Weight) + 1

@@ -6,11 +6,13 @@ where one matrix left them to where the next wants them, and back to their order
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+SMALL = 1 << 15  # numbers of a state below which calls cost more than products
 GATHER = 5  # qubits up to which an index beats a copy of strided axes: 4^5 indices
 
 Turn = tuple[int, ...] | Tensor | None
@@ -56,6 +58,7 @@ class Path:
     transposed: bool
     there: tuple[Turn, ...]
     back: tuple[Turn, ...]
+    gathers: Tensor | None  # (2, T + 1, 4^n) long: `there` and `back` as indices, where all matrices are on two wires
 
     def matrices(self, stacks: Sequence[Tensor]) -> list[Tensor]:
         """Return the matrices in order."""
@@ -73,7 +76,10 @@ def path(n_qubits: int, steps: Sequence[tuple[tuple[int, ...], tuple[int, int]]]
         order = new
     undone = [tuple(sorted(range(n_qubits), key=t.__getitem__)) for t in turns]
     places = tuple(place for _, place in steps)
-    return Path(n_qubits, places, transposed, tuple(map(_turn, turns)), tuple(map(_turn, undone)))
+    gathers = None
+    if n_qubits <= GATHER and all(len(wires) == 2 for wires, _ in steps):
+        gathers = torch.stack([torch.stack([_index(t) for t in each]) for each in (turns, undone)])
+    return Path(n_qubits, places, transposed, tuple(map(_turn, turns)), tuple(map(_turn, undone)), gathers)
 
 
 def _turn(axes: tuple[int, ...]) -> Turn:
@@ -82,6 +88,11 @@ def _turn(axes: tuple[int, ...]) -> Turn:
         return None
     if n > GATHER:
         return (0, *(1 + a for a in axes))
+    return _index(axes)
+
+
+def _index(axes: tuple[int, ...]) -> Tensor:
+    n = len(axes)
     return torch.arange(4**n).reshape([4] * n).permute(axes).flatten()
 
 
@@ -108,6 +119,54 @@ def _carried(way: Path, state: Tensor, stacks: Sequence[Tensor]) -> tuple[Tensor
     return _turned(state, way.there[-1], n), *seen
 
 
+def _is_small(way: Path, state: Tensor, stacks: Sequence[Tensor]) -> bool:
+    """Tell whether the compiled loops serve: a small state on the CPU, and one matrix for all rows in each step."""
+    return (
+        way.gathers is not None
+        and state.device.type == "cpu"
+        and state.numel() <= SMALL
+        and all(s.ndim == 3 and s.shape[-1] == 16 for s in stacks)
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+def _joined(way: Path, stacks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return all matrices (S, 16, 16), and which of them each step takes."""
+    order = _order(way.places, tuple(s.shape[0] for s in stacks))
+    return torch.cat(tuple(stacks)) if len(stacks) > 1 else stacks[0].contiguous(), order
+
+
+@lru_cache
+def _order(places: tuple[tuple[int, int], ...], sizes: tuple[int, ...]) -> Tensor:
+    return torch.tensor([sum(sizes[:a]) + b for a, b in places])
+
+
+def _compiled_forward(way: Path, state: Tensor, stacks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    from redqubit.quantum.simulation.sweep_kernel import forward
+
+    assert way.gathers is not None
+    matrices, order = _joined(way, stacks)
+    seen = state.new_empty(len(way.places), state.numel() // 16, 16)
+    last = state.new_empty(state.shape)
+    arrays = (t.detach().contiguous().numpy() for t in (state, matrices, order))
+    forward(*arrays, way.transposed, way.gathers[0].numpy(), seen.numpy(), last.reshape(-1, 16).numpy())
+    return last, seen
+
+
+def _compiled_backward(
+    way: Path, g: Tensor, stacks: Sequence[Tensor], seen: Tensor
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    from redqubit.quantum.simulation.sweep_kernel import backward
+
+    assert way.gathers is not None
+    matrices, order = _joined(way, stacks)
+    slopes, start = torch.zeros_like(matrices), g.new_empty(g.shape)
+    arrays = (t.detach().contiguous().numpy() for t in (g, matrices, order))
+    back = way.gathers[1].numpy()
+    backward(*arrays, way.transposed, back, seen.numpy(), slopes.numpy(), start.reshape(-1, 16).numpy())
+    return start, slopes.split([s.shape[0] for s in stacks])
+
+
 class _Sweep(torch.autograd.Function):
     """`_carried` with a backward pass of two products and one turn for each matrix."""
 
@@ -115,11 +174,14 @@ class _Sweep(torch.autograd.Function):
 
     @staticmethod
     def forward(way: Path, state: Tensor, *stacks: Tensor) -> tuple[Tensor, ...]:
+        if _is_small(way, state, stacks):
+            return _compiled_forward(way, state, stacks)
         return _carried(way, state, stacks)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.way = inputs[0]
+        ctx.small = _is_small(inputs[0], inputs[1], inputs[2:])
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs[1:], *output[1:])
@@ -127,12 +189,16 @@ class _Sweep(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         way, g, saved = ctx.way, grads[0], ctx.saved_tensors
-        n, count = way.n_qubits, len(saved) - len(way.places)
+        n, count = way.n_qubits, len(saved) - (1 if ctx.small else len(way.places))
         state, stacks, seen = saved[0], saved[1:count], saved[count:]
         if g is None:
             return (None,) * (count + 1)
         if torch.is_grad_enabled():  # a second derivative is wanted: say where the factors come from
             seen = _carried(way, state, stacks)[1:]
+        elif ctx.small:
+            start, slopes = _compiled_backward(way, g, stacks, seen[0])
+            needs = ctx.needs_input_grad[2:]
+            return None, start, *(slope if need else None for slope, need in zip(slopes, needs, strict=True))
         rows = len(state)
         parts: list[list[Tensor | None]] = [[None] * len(stack) for stack in stacks]
         needed = ctx.needs_input_grad[2:]
