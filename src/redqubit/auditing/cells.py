@@ -202,7 +202,7 @@ def model_flags(work: Work) -> list[Flag]:
         out.append(gradient_check(model, x, y, subject=name))
         out.append(logit_check(model, x, subject=name))
         out.append(randomness_check(model, x, subject=name))
-        if subject.noise is not None:
+        if any(isinstance(m, QuantumLayer) and m.circuit.channels for m in model.modules()):
             out.append(noise_on_check(model, subject=name))
         out.append(finite_difference_check(model, x, y, generator=generator, subject=name))
     return out

@@ -1,6 +1,7 @@
 """What the models share: their registry, and features before a head."""
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -34,6 +35,18 @@ class FeatureClassifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, n_classes) of inputs in [0, 1]."""
         return self.forward_head(self.forward_features(x))
+
+
+def swapped(model: nn.Module, swap: Callable[[nn.Module], nn.Module | None]) -> nn.Module | None:
+    """Return a copy of a model in which each part that `swap` has another for is that other; None when it has none."""
+    if (whole := swap(model)) is not None:
+        return whole
+    out = copy.deepcopy(model)
+    parts = [(parent, name, child) for parent in out.modules() for name, child in parent.named_children()]
+    found = [(parent, name, new) for parent, name, child in parts if (new := swap(child)) is not None]
+    for parent, name, new in found:
+        setattr(parent, name, new)
+    return out if found else None
 
 
 def image_shape(input_shape: Sequence[int], kernel_size: int) -> tuple[int, int, int]:

@@ -1,11 +1,11 @@
 """Models of PennyLane and Qiskit, made fast."""
 
-import copy
 from typing import Any
 
 from torch import nn
 
 from redqubit.errors import UsageError
+from redqubit.models.base import swapped
 from redqubit.models.layer import QuantumLayer
 
 
@@ -21,18 +21,12 @@ def converted(model: nn.Module, **options: Any) -> nn.Module:
     Raises:
         UsageError: when the model holds none, or a circuit has what a `Circuit` cannot; it is named.
     """
-    if (layer := _layer(model, options)) is not None:
-        return layer
-    out = copy.deepcopy(model)
-    found = [(parent, name, child) for parent in out.modules() for name, child in parent.named_children()]
-    layers = [(parent, name, layer) for parent, name, child in found if (layer := _layer(child, options)) is not None]
-    if not layers:
+    out = swapped(model, lambda part: _layer(part, options))
+    if out is None:
         raise UsageError(
             f"Argument `model` must hold a TorchLayer of PennyLane or a TorchConnector of Qiskit, but "
             f"{type(model).__name__} holds none."
         )
-    for parent, name, layer in layers:
-        setattr(parent, name, layer)
     return out
 
 

@@ -1,11 +1,11 @@
 """A model as a noisy device would run it."""
 
-import copy
 from typing import Any
 
 from torch import nn
 
 from redqubit.errors import UsageError
+from redqubit.models.base import swapped
 from redqubit.models.layer import QuantumLayer
 from redqubit.quantum.noise import NoiseModel
 
@@ -33,16 +33,10 @@ def noisy(model: nn.Module, noise: NoiseModel | None = None, **options: Any) -> 
         QuantumLayer(4 qubits, 4 inputs, 12 weights, 40 channels)
     """
     changes = options if noise is None else {"noise": noise, **options}
-    if isinstance(model, QuantumLayer):
-        return model.replaced(**changes)
-    out = copy.deepcopy(model)
-    found = [(parent, name, child) for parent in out.modules() for name, child in parent.named_children()]
-    layers = [(parent, name, child) for parent, name, child in found if isinstance(child, QuantumLayer)]
-    if not layers:
+    out = swapped(model, lambda part: part.replaced(**changes) if isinstance(part, QuantumLayer) else None)
+    if out is None:
         raise UsageError(
             f"Argument `model` must hold a QuantumLayer for noise, but {type(model).__name__} holds none: make one of "
             "its circuit, for example by QuantumLayer.from_pennylane."
         )
-    for parent, name, layer in layers:
-        setattr(parent, name, layer.replaced(**changes))
     return out
