@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from redqubit.errors import UsageError
 from redqubit.evasion import PGD
 from redqubit.models import HybridNet, QuantumLayer, QuNN, converted, noisy
-from redqubit.quantum import Circuit, Gate, Input, Weight, ansatzes, encodings
+from redqubit.quantum import Circuit, Gate, Input, Weight, ansatzes, canary, encodings
 from redqubit.quantum.channels import Channel
 from redqubit.quantum.gradients import SPSA
 from redqubit.quantum.measure import Observable, Probabilities
-from redqubit.quantum.noise import NoiseModel, quid_noise, with_noise
-from redqubit.quantum.simulation.engine import NOISY, PURE, choose
+from redqubit.quantum.noise import NoiseModel, quid_noise, with_noise, without_noise
+from redqubit.quantum.simulation.engine import NOISY, PURE, Engine, choose
 from redqubit.sanity import noise_on_check, randomness_check
 
 READOUT = ((0.03, 0.08),)
@@ -311,3 +311,20 @@ def test_random_wires_and_orders() -> None:
     for wires in itertools.permutations(range(3), 2):
         x = sample(made(CIRCUIT))
         assert torch.allclose(made(CIRCUIT, wires=wires)(x), made(CIRCUIT)(x)[:, list(wires)])
+
+
+@pytest.mark.parametrize("method", NOISY)
+def test_the_canary_lives_in_every_method_and_dies_where_noise_is_lost(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert canary.canary(quid_noise(0.05).channels, method=method).alive
+    kraus = (torch.eye(8), torch.diag(torch.tensor([1.0, -1, 1, -1, 1, -1, 1, -1])))  # Z on the third wire
+    turned = tuple(tuple(tuple(0.5**0.5 * v for v in row) for row in m.tolist()) for m in kraus)
+    assert canary.canary([Channel("Kraus", (0, 1, 2), kraus=turned)], method=method).alive
+
+    class Noiseless(Engine):
+        def __init__(self, circuit: Circuit, *args: object, **options: object) -> None:
+            super().__init__(without_noise(circuit), *args[:-1], "native")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(canary, "Engine", Noiseless)
+    assert not canary.canary([Channel("Depolarizing", (0,), (0.2,))], method=method).alive

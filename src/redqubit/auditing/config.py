@@ -25,9 +25,7 @@ class Audit:
     seeds: tuple[int, ...] = (0, 1, 2)  # of initial weights, circuit angles and order of samples
     n_train: int | None = None  # the first of each class; all by default
     n_test: int | None = None
-    noise: str | None = (
-        None  # of the model's circuits, such as "quid:0.05" or "ibm_kyiv"; see redqubit.quantum.noise.named
-    )
+    noise: str | None = None  # of the model's circuits: "quid:0.05", "ibm_kyiv" (redqubit.quantum.noise.named)
     epochs: int = 30
     batch_size: int = 32
     lr: float = 5e-3

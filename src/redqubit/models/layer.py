@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from redqubit.errors import UsageError
 from redqubit.quantum.circuit import Circuit
 from redqubit.quantum.gradients import SPSA, check_shots, parameter_shift, spsa, unroll
-from redqubit.quantum.interop import Imported
+from redqubit.quantum.interop import Imported, with_products
 from redqubit.quantum.measure import Observable, Probabilities, bases, z_of
 from redqubit.quantum.noise import NoiseModel, with_noise
 from redqubit.quantum.simulation.engine import Choice, Engine, OnBackend, Runner, check_method, choose
@@ -224,8 +224,8 @@ class QuantumLayer(nn.Module):
 
     def _features(self, x: Tensor) -> Tensor:
         """Return checked features, with their products behind them."""
-        if x.ndim == 2 and x.shape[1] == self.n_inputs and self.products:
-            x = torch.cat([x, *(x[:, list(p)].prod(1, keepdim=True) for p in self.products)], 1)
+        if x.ndim == 2 and x.shape[1] == self.n_inputs:
+            x = with_products(x, self.products)
         check(self.circuit, x, self.weights)
         return x
 

@@ -1,5 +1,6 @@
 """What a circuit of another library becomes: all that a `QuantumLayer` needs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,5 +33,10 @@ class Imported:
 
     def inputs(self, x: Tensor) -> Tensor:
         """Return the circuit's inputs (B, n_inputs), the features x (B, n_features) and their products."""
-        extra = [x[..., list(p)].prod(-1, keepdim=True) for p in self.products]
-        return torch.cat([x, *extra], -1) if extra else x
+        return with_products(x, self.products)
+
+
+def with_products(x: Tensor, products: Sequence[Sequence[int]]) -> Tensor:
+    """Return features (..., d) and behind them their products (..., d + len(products))."""
+    extra = [x[..., list(p)].prod(-1, keepdim=True) for p in products]
+    return torch.cat([x, *extra], -1) if extra else x

@@ -213,7 +213,8 @@ def randomness_check(model: nn.Module, x: Tensor, *, draws: int = 1, subject: st
 def noise_on_check(model: nn.Module, *, subject: str = "") -> Flag:
     """Flag noise that does nothing, or something else than its channels say.
 
-    The channels of each quantum layer act on a circuit of two gates whose values are known, from Kraus operators.
+    The channels of each quantum layer act on a circuit of two gates whose values are known from Kraus operators, which
+    is simulated as the layer is.
 
     Args:
         model: Its `QuantumLayer`s are looked at.
@@ -225,7 +226,7 @@ def noise_on_check(model: nn.Module, *, subject: str = "") -> Flag:
     layers = [m for m in model.modules() if isinstance(m, QuantumLayer) and m.circuit.channels]
     if not layers:
         return Flag("noise-is-off", "ok", "No quantum layer has noise channels.", {"layers": 0}, subject)
-    found = [canary(layer.circuit.channels) for layer in layers]
+    found = [canary(layer.circuit.channels, method=layer.choice().method) for layer in layers]
     error, effect = max(c.error for c in found), min(c.effect for c in found)
     evidence = {"layers": len(layers), "largest_error": error, "smallest_effect": effect}
     if all(c.alive for c in found):
