@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "evasion": GROUND | MEASURES,
     "backdoors": GROUND | {"data", "search"},
     "defenses": GROUND | MEASURES | {"detection"},
+    "victims": GROUND | {"backdoors", "result"},
     "report": {"errors", "result"},
     "runner": {"errors", "result", "version"},
     "sanity": GROUND | MEASURES | {"evasion", "models", "result"},

@@ -1,5 +1,6 @@
 """Data sets: labelled inputs in [0, 1], from scikit-learn, a folder, or a checked download."""
 
+from redqubit.data.pictures import as_rgb
 from redqubit.data.sets import (
     NAMES,
     SPLITS,
@@ -18,6 +19,7 @@ __all__ = [
     "NAMES",
     "SPLITS",
     "Dataset",
+    "as_rgb",
     "check_trainable",
     "find_weights",
     "first_stratified",

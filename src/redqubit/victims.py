@@ -1,0 +1,138 @@
+"""Models that a run leaves behind for defenses: their weights, and what they are."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from redqubit.backdoors import TRIGGERS, Backdoor, Trigger
+from redqubit.errors import UsageError
+from redqubit.result import write_text
+
+FOLDER = "models"  # below the artifacts of a run
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A trained model of a run, clean or with a backdoor.
+
+    Attributes:
+        name: Of its two files, `<name>.safetensors` and `<name>.json`, unique within the run.
+        family: What it shares with the models that were trained alike but for poison and seed, such as
+            "imagenette, hybrid": the clean ones of a family show what a detector says where there is nothing.
+        seed: Of the initial weights, the order of the samples and the choice of those that were poisoned.
+        model: What it is made by: `backbone`, `head`, `n_qubits` and `depth` of `redqubit.models.on_backbone`; or
+            `source`, a name or package.module:function, and `noise`, as an audit takes them.
+        data: What it was trained on: `name`, and where they apply `side` in pixels, `n_train` and `n_test`.
+        n_classes: Number of classes.
+        trigger: Name of its trigger in `redqubit.backdoors.TRIGGERS`; empty for a clean model.
+        settings: Fields of the trigger.
+        target_class: The class that the trigger calls up; also that of the backdoors in a clean model's family.
+        poison_rate: Share of the training set that was poisoned; 0 for a clean model.
+    """
+
+    name: str
+    family: str
+    seed: int
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    n_classes: int
+    trigger: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    target_class: int = 0
+    poison_rate: float = 0.0
+
+    @cached_property
+    def backdoor(self) -> Backdoor | None:
+        """How it was poisoned; None for a clean model.
+
+        Raises:
+            UsageError: for a trigger that is unknown or does not take these settings.
+        """
+        return (
+            Backdoor(trigger(self.trigger, self.settings), self.target_class, self.poison_rate)
+            if (self.trigger)
+            else None
+        )
+
+
+def trigger(name: str, settings: Mapping[str, Any]) -> Trigger:
+    """Return the trigger of this name with these fields.
+
+    Raises:
+        UsageError: for an unknown name, or fields that it does not have.
+
+    Example:
+        >>> trigger("qcolor", {"r1": 1.1})
+        Qcolor(r1=1.1, r2=1.0, r3=1.0)
+    """
+    kind = TRIGGERS[name]
+    try:
+        return kind(**settings)
+    except TypeError as error:
+        raise UsageError(f"Trigger `{name}` must be given fields that it has, but {error}: see its docs.") from None
+
+
+def save_victim(victim: Victim, model: nn.Module, artifacts: Path) -> None:
+    """Write a model among the artifacts of a run; one of the same name is replaced.
+
+    The description is written last, so that half a model is none.
+
+    Raises:
+        UsageError: when it cannot be written.
+    """
+    folder = artifacts / FOLDER
+    path, part = folder / f"{victim.name}.safetensors", folder / f".{victim.name}.{os.getpid()}.part"
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(state, part)
+        os.replace(part, path)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"Argument `artifacts` must be writable, but {path}: {error}: make room.") from error
+    finally:
+        part.unlink(missing_ok=True)
+    write_text(folder / f"{victim.name}.json", TypeAdapter(dict).dump_json(asdict(victim), indent=1).decode())
+
+
+def find_victims(artifacts: Path) -> list[Victim]:
+    """Return the models that a run left behind, by name.
+
+    Raises:
+        UsageError: when a description is damaged.
+    """
+    return [_read(path) for path in sorted((artifacts / FOLDER).glob("*.json"))]
+
+
+def load_victim(victim: Victim, model: nn.Module, artifacts: Path) -> nn.Module:
+    """Load a victim's weights into a model that was made as it says, and return it in evaluation mode.
+
+    Raises:
+        UsageError: when the file is absent or broken, or does not fit.
+    """
+    path = artifacts / FOLDER / f"{victim.name}.safetensors"
+    try:
+        model.load_state_dict(load_file(path))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        why = " ".join(str(error).split())
+        raise UsageError(
+            f"Model `{victim.name}` must be whole, but {path} cannot be loaded ({why}): run it again."
+        ) from None
+    return model.eval()
+
+
+def _read(path: Path) -> Victim:
+    try:
+        return TypeAdapter(Victim).validate_json(path.read_bytes())
+    except (ValidationError, OSError) as error:
+        why = " ".join(str(error).split())
+        raise UsageError(
+            f"File {path} must describe a model of a run, but cannot be read so ({why:.200}): delete it."
+        ) from None
