@@ -1,12 +1,19 @@
 """Metrics against scikit-learn, scipy, torchmetrics, closed forms and counting by hand."""
 
+import importlib
 import math
+import re
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torchmetrics.image.lpip
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import accuracy_score
+from torch import nn
 
 from redqubit.errors import UsageError
 from redqubit.metrics import (
@@ -16,6 +23,7 @@ from redqubit.metrics import (
     backdoor_success_rate,
     is_correct,
     linf_distance,
+    lpips,
     psnr,
     robust_accuracy,
     ssim,
@@ -130,6 +138,127 @@ def test_pictures_must_pair() -> None:
         with pytest.raises(UsageError, match="at least 6x6"):
             ssim(small, small)
     assert ssim(x[:, :, :6], x[:, :, :6]).min() > 0.999
+
+
+def alexnet_features() -> nn.Sequential:
+    """AlexNet's convolutions with torchvision's places, without the last pooling."""
+    return nn.Sequential(
+        *(nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(), nn.Conv2d(384, 256, 3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(256, 256, 3, padding=1), nn.ReLU()),
+    )
+
+
+NAME = "alexnet-owt-7be5be79.pth"
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of torch's; where torchvision cannot be imported, what LPIPS takes from it stands in."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nothing is downloaded
+    try:
+        importlib.import_module("torchvision.models")
+    except (ImportError, RuntimeError):
+
+        class Weights:
+            DEFAULT = SimpleNamespace(url=f"https://download.pytorch.org/models/{NAME}")
+
+        def alexnet(*, weights: SimpleNamespace) -> SimpleNamespace:
+            net = SimpleNamespace(features=alexnet_features())
+            state = torch.hub.load_state_dict_from_url(weights.url)
+            net.features.load_state_dict({k.removeprefix("features."): v for k, v in state.items() if "features" in k})
+            return net
+
+        package = ModuleType("torchvision")
+        package.models = ModuleType("torchvision.models")  # type: ignore[attr-defined]
+        package.models.AlexNet_Weights, package.models.alexnet = Weights, alexnet  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "torchvision", package)
+        monkeypatch.setitem(sys.modules, "torchvision.models", package.models)
+        for place in ("image.lpip", "functional.image.lpips"):
+            monkeypatch.setattr(f"torchmetrics.{place}._TORCHVISION_AVAILABLE", True)
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def random_alexnet(folder: Path) -> nn.Sequential:
+    """Write a state dict of torchvision's AlexNet with random weights, and return its convolutions."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        features = alexnet_features()
+        sizes = {1: (256 * 6 * 6, 4096), 4: (4096, 4096), 6: (4096, 1000)}
+        heads = {f"classifier.{i}.{k}": v for i, (a, b) in sizes.items() for k, v in linear_state(a, b).items()}
+    torch.save({**{f"features.{k}": v for k, v in features.state_dict().items()}, **heads}, folder / NAME)
+    return features
+
+
+def linear_state(n_in: int, n_out: int) -> dict[str, torch.Tensor]:
+    return {"weight": torch.zeros(1).expand(n_out, n_in), "bias": torch.zeros(1).expand(n_out)}
+
+
+def test_lpips_equals_its_formula(checkpoints: Path) -> None:
+    features = random_alexnet(checkpoints).double()
+    file = Path(torchmetrics.image.lpip.__file__).parents[1] / "functional/image/lpips_models/alex.pth"
+    fitted = torch.load(file, map_location="cpu", weights_only=True)
+    x, other = pictures(side=40), pictures(side=40, seed=1)
+    maps = []
+    for values in (x, other):
+        z = (2 * values.double() - 1 - torch.tensor([-0.030, -0.088, -0.188])[:, None, None]) / torch.tensor(
+            [0.458, 0.448, 0.450]
+        )[:, None, None]
+        found = []
+        for layer in features:
+            z = layer(z)
+            found += [z / z.norm(dim=1, keepdim=True)] if isinstance(layer, nn.ReLU) else []
+        maps.append(found)
+    wanted = sum(
+        ((a - b).square() * fitted[f"lin{i}.model.1.weight"]).sum(1).mean((1, 2))
+        for i, (a, b) in enumerate(zip(*maps, strict=True))
+    )
+    assert isinstance(wanted, torch.Tensor)
+    state = torch.random.get_rng_state()
+    torch.testing.assert_close(lpips(x, other, batch_size=2), wanted.float(), atol=1e-6, rtol=1e-4)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert wanted.min() > 1e-4
+    assert lpips(x, x).tolist() == [0, 0, 0]
+
+
+def test_lpips_of_grey_and_of_the_smallest_pictures(checkpoints: Path) -> None:
+    random_alexnet(checkpoints)
+    grey, other = pictures(1, 1, 31).double(), pictures(1, 1, 31, seed=1).double()
+    found = lpips(grey, other)
+    assert (found.shape, found.dtype) == ((1,), torch.float64)
+    torch.testing.assert_close(found, lpips(grey.repeat(1, 3, 1, 1), other.repeat(1, 3, 1, 1)))
+    assert found > 0
+    assert lpips(grey, 0.5 * grey + 0.5 * other) < found
+
+
+def test_weights_of_lpips_that_are_absent_or_no_weights(checkpoints: Path) -> None:
+    x = pictures(side=31)
+    with pytest.raises(UsageError, match=rf"cannot be had \(URLError\): put https://.*{NAME} into .*checkpoints\.$"):
+        lpips(x, x)
+    torch.save({"features.0.weight": SimpleNamespace()}, checkpoints / NAME)
+    with pytest.raises(UsageError, match=r"cannot be had \(UnpicklingError\)"):
+        lpips(x, x)
+
+
+def test_bad_arguments_of_lpips(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = pictures(side=31)
+    with pytest.raises(UsageError, match="`changed` must pair with `x`"):
+        lpips(x, x[:2])
+    with pytest.raises(UsageError, match="Unknown net `alexa`: did you mean alex"):
+        lpips(x, x, net="alexa")
+    for wrong in (x[:, :, 1:], x[:, :2], x[0]):
+        with pytest.raises(UsageError, match="at least 31x31 pixels for the net 'alex'"):
+            lpips(wrong, wrong)
+    for wrong in (2 * x, x - 0.5, x * math.nan):
+        with pytest.raises(UsageError, match=r"must lie in \[0, 1\]"):
+            lpips(x, wrong)
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(UsageError, match=f"its build for torch {re.escape(torch.__version__)}, but cannot be imported"):
+        lpips(x, x)
 
 
 def one_hot(*predicted: int) -> torch.Tensor:

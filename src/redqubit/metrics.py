@@ -1,14 +1,23 @@
 """What a set of predictions amounts to: proportions from logits and from masks of correct samples."""
 
+import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from redqubit.errors import UsageError
+from redqubit.registry import unknown
 from redqubit.statistics import Proportion
+
+# Networks of LPIPS: torchvision's name for their weights, and the least side in pixels that leaves a map to each layer.
+_LPIPS = {
+    "alex": ("AlexNet_Weights", 31),
+    "vgg": ("VGG16_Weights", 16),
+    "squeeze": ("SqueezeNet1_1_Weights", 17),
+}
 
 
 def is_correct(logits: Tensor, y: Tensor) -> Tensor:
@@ -151,6 +160,67 @@ def ssim(x: Tensor, changed: Tensor, *, batch_size: int = 64) -> Tensor:
             for a, b in zip(x.split(batch_size), changed.split(batch_size), strict=True)
         ]
     return torch.cat([part for part in parts if isinstance(part, Tensor)])
+
+
+def lpips(x: Tensor, changed: Tensor, *, net: str = "alex", batch_size: int = 64) -> Tensor:
+    """Return the learned perceptual distance of each picture, (N,); 0 where nothing changed.
+
+    LPIPS = sum over layers l of the mean over pixels of w_l . (a_l - a'_l)^2, where a_l are a network's activations,
+    scaled to length 1 at each pixel, and w_l weights that were fitted to what people see.
+
+    Args:
+        x: Clean pictures in [0, 1], (N, C, H, W) with C 1 or 3; grey ones are repeated to three channels.
+        changed: The same pictures after a change, shape of `x`.
+        net: "alex", with H, W >= 31, "vgg" (16) or "squeeze" (17).
+        batch_size: Pictures at a time.
+
+    Raises:
+        UsageError: when the pictures do not pair or suit the network, torchvision is not installed, or the network's
+            weights are neither in torch's cache nor can be downloaded.
+
+    Reference: Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric", CVPR 2018,
+        section 3; as torchmetrics computes it.
+    """
+    _check_pairs(x, changed)
+    if net not in _LPIPS:
+        raise unknown("net", net, _LPIPS)
+    side = _LPIPS[net][1]
+    if x.ndim != 4 or x.shape[1] not in (1, 3) or min(x.shape[2:]) < side:
+        raise UsageError(
+            f"Argument `x` must hold pictures (N, 1 or 3, H, W) of at least {side}x{side} pixels for the net {net!r}, "
+            f"but has shape {tuple(x.shape)}: make them larger."
+        )
+    if not all(values.min() >= 0 and values.max() <= 1 for values in (x, changed)):
+        raise UsageError("Arguments `x` and `changed` must lie in [0, 1], but do not: clip them first.")
+    distance = _perceptual(net).to(x.device)
+    with torch.no_grad():
+        for pair in zip(x.split(batch_size), changed.split(batch_size), strict=True):
+            distance.update(*(part.float().expand(-1, 3, -1, -1) for part in pair))
+    found: Tensor = distance.compute()
+    return found.to(x).reshape(len(x))  # a single one comes without a dimension
+
+
+def _perceptual(net: str) -> Any:
+    """Return torchmetrics' LPIPS of each picture, after torch itself has read the weights that it will load."""
+    try:
+        models = importlib.import_module("torchvision.models")
+    except (ImportError, RuntimeError) as error:  # the latter from a torchvision that was built for another torch
+        raise UsageError(
+            f"Package torchvision must be installed for LPIPS, in its build for torch {torch.__version__}, but cannot "
+            "be imported: see https://pytorch.org/get-started/locally."
+        ) from error
+    url = getattr(models, _LPIPS[net][0]).DEFAULT.url
+    try:  # torchvision would unpickle whatever is in the cache
+        torch.hub.load_state_dict_from_url(url, progress=False, check_hash=True, weights_only=True)
+    except Exception as error:  # no network, or torch's many errors for a broken file or a refused object
+        raise UsageError(
+            f"The published weights of the net {net!r} must be at hand for LPIPS, but cannot be had "
+            f"({type(error).__name__}): put {url} into {torch.hub.get_dir()}/checkpoints."
+        ) from error
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+    with torch.random.fork_rng(devices=[]):  # the nets draw weights before they load those
+        return LearnedPerceptualImagePatchSimilarity(net_type=net, reduction="none", normalize=True)  # type: ignore[arg-type]
 
 
 def backdoor_success_rate(logits: Tensor, y: Tensor, target_class: int) -> Proportion:
