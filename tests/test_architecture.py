@@ -45,8 +45,12 @@ MAY_IMPORT = {
     "sanity": GROUND | MEASURES | {"evasion", "models", "result"},
     "experiments": GROUND
     | MEASURES
-    | {"config", "device", "evasion", "models", "result", "runner", "sanity", "version"},
+    | {"config", "defending", "device", "evasion", "models", "result", "runner", "sanity", "version"},
     "auditing": GROUND | MEASURES | {"config", "device", "evasion", "models", "report", "result", "runner", "sanity"},
+    "defending": GROUND
+    | MEASURES
+    | {"auditing", "backdoors", "config", "defenses", "detection", "device", "models", "report", "result", "runner"}
+    | {"victims"},
     "cli": set(PARTS),
 }
 STANDARD_LIBRARY_ONLY = (
