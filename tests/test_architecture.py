@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "models": GROUND | {"quantum"},
     "search": {"errors"},
     "evasion": GROUND | MEASURES,
-    "backdoors": GROUND | {"data", "search"},
+    "backdoors": GROUND | {"data", "metrics", "result", "search"},
     "defenses": GROUND | MEASURES | {"detection"},
     "victims": GROUND | {"backdoors", "result"},
     "report": {"errors", "result"},

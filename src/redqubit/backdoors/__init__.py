@@ -14,6 +14,7 @@ from redqubit.backdoors.color import Color, ColorCandidate, ColorSearch
 from redqubit.backdoors.patch import Patch
 from redqubit.backdoors.qcolor import Choice, Qcolor, QcolorCandidate, QcolorFront, QcolorSearch
 from redqubit.backdoors.saving import save_npz, save_pictures
+from redqubit.backdoors.surrogate import Surrogate
 from redqubit.backdoors.wanet import WaNet
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "QcolorCandidate",
     "QcolorFront",
     "QcolorSearch",
+    "Surrogate",
     "Trigger",
     "Triggered",
     "WaNet",
