@@ -99,12 +99,12 @@ _PENNYLANE = {"H": "Hadamard", "CX": "CNOT", "Depolarizing": "DepolarizingChanne
 
 
 def qnode(circuit: Any, simulator: str, diff_method: str, interface: str, options: dict[str, Any], **more: Any) -> Any:
-    """Return a circuit as a QNode of (x, w) with broadcasting over the batch; `options` are the simulator's."""
+    """Return a circuit as a QNode of (inputs, weights), the batch broadcast; `options` are the simulator's."""
     import pennylane as qml
 
-    def node(x: Array, w: Array) -> list[Any]:
+    def node(inputs: Array, weights: Array) -> list[Any]:  # the first name is the one that TorchLayer asks for
         for gate in circuit.gates:
-            getattr(qml, _PENNYLANE.get(gate.name, gate.name))(*values(gate, x, w), wires=gate.wires)
+            getattr(qml, _PENNYLANE.get(gate.name, gate.name))(*values(gate, inputs, weights), wires=gate.wires)
         return [qml.expval(qml.PauliZ(q)) for q in range(circuit.n_qubits)]
 
     device = qml.device(simulator, wires=circuit.n_qubits, **options)

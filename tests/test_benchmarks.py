@@ -9,6 +9,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ if not FOLDER.is_dir():
     pytest.skip("the package is installed without its benchmarks", allow_module_level=True)
 sys.path.append(str(FOLDER))
 
+import heads  # noqa: E402
 import noisy_attack  # noqa: E402
 import peers  # noqa: E402
 import scale  # noqa: E402
@@ -169,6 +171,40 @@ def test_both_tools_find_the_same_examples(model: str, tmp_path: Path, monkeypat
     assert float((ours - torch.from_numpy(x)).abs().mean()) > 0.02
     assert torch.allclose(ours, theirs, atol=1e-6)
     assert speed.distance(numbers(logits), noisy_attack.judge(attack, ours.numpy())) < speed.TOLERANCE
+
+
+@pytest.mark.parametrize("step", [heads.Step("head", 5), heads.Step("whole", 5, 32)], ids=lambda step: step.part)
+def test_both_quantum_heads_take_the_same_step(step: heads.Step) -> None:
+    calls = [library.build(step) for library in (heads.OURS, heads.THEIRS, heads.TWIN)]
+    ours, theirs, twin = ([numbers(v) for v in call()] for call in calls)
+    assert heads.difference(ours, theirs) < heads.TOLERANCE
+    assert [v.shape for v in ours[-5:]] == [(10, 512), (10,), (60,), (10, 10), (10,)]
+    assert len(ours) == (6 if step.part == "head" else 66)
+    assert heads.difference(ours, twin) == float("inf")
+    assert all(
+        np.abs(numbers(call()[0]) - first[0]).max() > 1e-3
+        for call, first in zip(calls, (ours, theirs, twin), strict=True)
+    )
+    ours[-1] = ours[-1] + 2e-4 * np.abs(ours[-1]).max()
+    assert heads.difference(ours, theirs) > heads.TOLERANCE
+    assert not heads.difference([np.array([np.nan])], [np.ones(1)]) <= heads.TOLERANCE
+
+
+def test_heads_are_compared_within_rounds() -> None:
+    def measured(name: str, *ms: tuple[float, float]) -> SimpleNamespace:
+        times = {step: dict(enumerate(values)) for step, values in zip(heads.STEPS, ms, strict=True)}
+        return SimpleNamespace(name=name, times=times, errors=dict.fromkeys(heads.STEPS, 1e-6))
+
+    twin, ours = measured("twin", (100.0, 200.0), (1.0, 2.0)), measured("RedQubit", (110.0, 210.0), (20.0, 30.0))
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in heads.table([twin, ours])]  # type: ignore[list-item]
+    assert rows[0][1:3] == ["whole step, ms", "whole step, over the twin's"]
+    assert [row[2] for row in rows[2:]] == ["1", "1.08 (1.05 to 1.1)"]
+    assert rows[3][3:] == ["25 (20 to 30)", "17.5 (15 to 20)"]
+    facts = {**tables.machine(), "rounds": 2, "versions": {"torch": "2"}}
+    text = "\n".join(heads.notes([twin, ours, ours], facts))  # type: ignore[list-item]
+    assert (
+        "whole step at most 1.1 times the twin's: met, 1.08; head step at most 10 times the twin's: missed, 17" in text
+    )
 
 
 def test_scale_compares_what_it_measures(tmp_path: Path) -> None:
