@@ -31,6 +31,8 @@ from redqubit.backdoors import (
     Trigger,
     Triggered,
     WaNet,
+    load_front,
+    save_front,
     save_npz,
     save_pictures,
 )
@@ -544,6 +546,51 @@ def test_a_loss_within_its_spread_is_no_optimum() -> None:
     assert not choice.is_optimum
     alone = (candidate(1.0, 0.995, seeds=1),)
     assert not QcolorFront(alone, alone).best().is_optimum, "one seed shows no spread"
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_saved_front_is_read_back_and_says_what_was_chosen(tmp_path: Path, seeds: int) -> None:
+    looked_at = [candidate(loss, ssim, 0.2, seeds) for loss, ssim in ((3, 0.999), (9, 0.9), (1, 0.995), (1 / 3, 0.97))]
+    front = QcolorFront((looked_at[0], looked_at[2], looked_at[3]), tuple(looked_at))
+    path = save_front(front, tmp_path / "front.json")
+    assert load_front(path) == front
+    assert [p.name for p in tmp_path.iterdir()] == ["front.json"]
+    raw = json.loads(path.read_text())
+    assert raw["front"] == [0, 2, 3]
+    tied = [0] if seeds == 1 else []  # one seed shows no spread: whatever is similar could be as good
+    assert raw["choice"] == {"place": 2, "rule": "ssim", "min_ssim": 0.99, "tied": tied, "is_optimum": seeds == 3}
+    assert [row["ssim"] for row in raw["evaluated"]] == pytest.approx([0.999, 0.9, 0.995, 0.97])
+    assert [row["spread"] for row in raw["evaluated"]] == [None if seeds == 1 else pytest.approx(0.2)] * 4
+    assert [row["loss"] for row in raw["evaluated"]] == pytest.approx([3, 9, 1, 1 / 3])
+    assert json.loads(save_front(front, path, min_ssim=1.0).read_text())["choice"]["rule"] == "knee"
+
+
+def test_a_damaged_front_is_one_clear_error(tmp_path: Path) -> None:
+    front = QcolorFront((candidate(1, 0.995),), (candidate(1, 0.995),))
+    path = save_front(front, tmp_path / "front.json")
+    good = path.read_text()
+    damaged = [
+        good[:-20],
+        "[]",
+        "{}",
+        good.replace('"r1": 2', '"r1": -2'),
+        good.replace('"r1": 2', '"r1": "red"'),
+        good.replace('"dissimilarity": 0', '"dissimilarity": NaN, "was": 0'),
+        good.replace('"losses"', '"loses"'),
+        good.replace('"front": [\n  0', '"front": [\n  1'),
+        good.replace('"front": [\n  0', '"front": ['),
+    ]
+    assert len({good, *damaged}) == 10, "each is damaged in a way of its own"
+    for text in damaged:
+        path.write_text(text)
+        with pytest.raises(UsageError, match="`path` must be a saved front, but") as error:
+            load_front(path)
+        assert "\n" not in str(error.value)
+    with pytest.raises(UsageError, match="No such file"):
+        load_front(tmp_path / "absent.json")
+    for bad in (QcolorFront((), ()), QcolorFront((candidate(1, 0.995),), (candidate(2, 0.995),))):
+        with pytest.raises(UsageError, match="`front` must have candidates, all among those evaluated"):
+            save_front(bad, path)
 
 
 def test_the_search_of_qcolor_trades_loss_for_similarity() -> None:

@@ -12,7 +12,15 @@ from redqubit.backdoors.base import (
 from redqubit.backdoors.blend import Blend
 from redqubit.backdoors.color import Color, ColorCandidate, ColorSearch
 from redqubit.backdoors.patch import Patch
-from redqubit.backdoors.qcolor import Choice, Qcolor, QcolorCandidate, QcolorFront, QcolorSearch
+from redqubit.backdoors.qcolor import (
+    Choice,
+    Qcolor,
+    QcolorCandidate,
+    QcolorFront,
+    QcolorSearch,
+    load_front,
+    save_front,
+)
 from redqubit.backdoors.saving import save_npz, save_pictures
 from redqubit.backdoors.surrogate import Surrogate
 from redqubit.backdoors.wanet import WaNet
@@ -37,6 +45,8 @@ __all__ = [
     "Trigger",
     "Triggered",
     "WaNet",
+    "load_front",
+    "save_front",
     "save_npz",
     "save_pictures",
 ]

@@ -1,15 +1,20 @@
 """Qcolor: the ratios of the colour channels as a trigger, found by NSGA-II."""
 
+import json
+import math
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from statistics import fmean, stdev
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from redqubit.backdoors.base import TRIGGERS, ColorTrigger
 from redqubit.errors import UsageError
+from redqubit.result import write_text
 from redqubit.search import NSGA2, OnGeneration, Vector, knee
 
 SEEDS = 3  # fewest seeds behind the loss of a candidate that may be called an optimum
@@ -175,3 +180,83 @@ class QcolorSearch:
             on_generation=on_generation,
         )
         return QcolorFront(tuple(sorted(found.best, key=lambda c: (c.dissimilarity, c.loss))), found.evaluated)
+
+
+def save_front(front: QcolorFront, path: str | os.PathLike[str], *, min_ssim: float = 0.99) -> Path:
+    """Write all that a search looked at, its front and the choice as JSON, which `load_front` reads.
+
+    `evaluated` lists the candidates in the order of the search, each with its ratios, the losses per seed, their mean
+    and spread (null for one seed), and SSIM. `front` holds their places in that list, by falling similarity. `choice`
+    is what `front.best(min_ssim)` returns: the place, the rule, the places of those tied with it.
+
+    Args:
+        front: What `QcolorSearch` returned.
+        path: File to write; an old one is replaced once the new one is whole.
+        min_ssim: Least similarity of the choice.
+
+    Raises:
+        UsageError: when the file cannot be written, or the front is empty or none of those evaluated.
+    """
+    place = front.evaluated.index
+    if not front.candidates or not all(candidate in front.evaluated for candidate in front.candidates):
+        raise UsageError(
+            "Argument `front` must have candidates, all among those evaluated, but has not: pass what the search "
+            "returned."
+        )
+    choice = front.best(min_ssim)
+    text = {
+        "evaluated": [
+            {
+                **asdict(candidate.trigger),
+                "losses": candidate.losses,
+                "loss": candidate.loss,
+                "spread": candidate.spread if math.isfinite(candidate.spread) else None,
+                "ssim": candidate.ssim,
+                "dissimilarity": candidate.dissimilarity,
+            }
+            for candidate in front.evaluated
+        ],
+        "front": [place(candidate) for candidate in front.candidates],
+        "choice": {
+            "place": place(choice.candidate),
+            "rule": choice.rule,
+            "min_ssim": min_ssim,
+            "tied": [place(candidate) for candidate in choice.tied],
+            "is_optimum": choice.is_optimum,
+        },
+    }
+    path = Path(path).expanduser()
+    write_text(path, json.dumps(text, indent=1, allow_nan=False) + "\n")
+    return path
+
+
+def load_front(path: str | os.PathLike[str]) -> QcolorFront:
+    """Return the front that `save_front` wrote, equal to what was saved.
+
+    Raises:
+        UsageError: when the file cannot be read, or is no such front.
+    """
+    path = Path(path).expanduser()
+    try:
+        raw = json.loads(path.read_bytes())
+        evaluated = tuple(_candidate(row) for row in raw["evaluated"])
+        by_place = dict(enumerate(evaluated))
+        candidates = tuple(by_place[place] for place in raw["front"])
+    except OSError as error:
+        raise UsageError(f"Argument `path` must be a saved front, but {path}: {error.strerror}.") from None
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UsageError(
+            f"Argument `path` must be a saved front, but {path} is damaged ({type(error).__name__}: {error}): run the "
+            "search again."
+        ) from None
+    if not candidates:
+        raise UsageError(f"Argument `path` must be a saved front, but {path} has an empty one: run the search again.")
+    return QcolorFront(candidates, evaluated)
+
+
+def _candidate(row: dict[str, Any]) -> QcolorCandidate:
+    losses = tuple(map(float, row["losses"]))
+    candidate = QcolorCandidate(Qcolor(row["r1"], row["r2"], row["r3"]), losses, float(row["dissimilarity"]))
+    if not losses or not all(map(math.isfinite, (*losses, candidate.dissimilarity))):
+        raise ValueError("a candidate without finite losses and similarity")
+    return candidate
