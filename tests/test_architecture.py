@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "version": set[str](),
     "registry": {"errors"},
     "result": {"errors"},
+    "bars": set[str](),
     "device": {"errors"},
     "statistics": {"errors"},
     "training": {"errors"},

@@ -12,6 +12,7 @@ from redqubit.version import __version__
 if TYPE_CHECKING:
     from redqubit.auditing import Audit, audit
     from redqubit.data import Dataset, load, load_splits
+    from redqubit.defending import Defending, defend
     from redqubit.errors import UsageError
     from redqubit.evasion import ATTACKS, FGSM, MIM, PGD, RandomNoise, Square, transfer_matrix
     from redqubit.experiments import EXPERIMENTS, reproduce
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "redqubit.auditing": ("Audit", "audit"),
     "redqubit.data": ("Dataset", "load", "load_splits"),
+    "redqubit.defending": ("Defending", "defend"),
     "redqubit.errors": ("UsageError",),
     "redqubit.evasion": ("ATTACKS", "FGSM", "MIM", "PGD", "RandomNoise", "Square", "transfer_matrix"),
     "redqubit.experiments": ("EXPERIMENTS", "reproduce"),
@@ -42,6 +44,7 @@ __all__ = [
     "Channel",
     "Circuit",
     "Dataset",
+    "Defending",
     "EXPERIMENTS",
     "FGSM",
     "Flag",
@@ -62,6 +65,7 @@ __all__ = [
     "__version__",
     "audit",
     "converted",
+    "defend",
     "lint",
     "load",
     "load_splits",

@@ -1,30 +1,17 @@
-"""The command line: audit | reproduce | lint | list | report | doctor."""
+"""The command line: audit | reproduce | defend | lint | list | report | doctor."""
 
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
+from redqubit.bars import cell_bar, download_bar
 from redqubit.errors import UsageError
 from redqubit.version import __version__
-
-if TYPE_CHECKING:
-    from redqubit.runner import Progress as Callback
 
 T = TypeVar("T")
 
@@ -95,7 +82,7 @@ def audit_command(
     _download(data, data_dir, silent=quiet or as_json)
     named = model.rpartition(":")[2] + ("" if noise is None else f"+{noise.replace(':', '-')}")
     folder = out or Path("runs", f"audit-{named}-{Path(data).stem}")
-    with _Bar(quiet or as_json) as progress:
+    with cell_bar(quiet or as_json) as progress:
         page = audit(
             model,
             data,
@@ -138,7 +125,7 @@ def reproduce_command(
         raise unknown("preset", preset, presets)
     resolved = resolve(presets[preset], changes)  # a slip in a name is told before any download
     _download(str(getattr(resolved, "data", "")), data_dir, silent=quiet or as_json)
-    with _Bar(quiet or as_json) as progress:
+    with cell_bar(quiet or as_json) as progress:
         folder = reproduce(
             name,
             preset=preset,
@@ -150,6 +137,56 @@ def reproduce_command(
             progress=progress,
         )
     _conclude(report.build(folder), quiet=quiet, as_json=as_json)
+
+
+@app.command("defend")
+def defend_command(
+    run: Annotated[Path, typer.Option("--from", help="Folder of a finished run that left models.")],
+    defenses: Annotated[
+        list[str] | None, typer.Argument(help="strip, neural_cleanse, fine_pruning; all by default.")
+    ] = None,
+    control: Annotated[
+        str | None,
+        typer.Option(help='Trigger that any defense should deal with: the positive control, such as "patch side=6".'),
+    ] = None,
+    workers: Workers = None,
+    device: Annotated[str, typer.Option(help="Torch device, or auto.")] = "auto",
+    out: Out = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Put the models of a finished run through defenses against backdoors, beside its clean models.
+
+    Example: redqubit defend --from runs/hqnn-backdoor-smoke strip neural_cleanse --set n_inputs=100
+    """
+    from redqubit.config import assignments, read, resolve
+    from redqubit.defending import METHODS, Defending, defend, victims_of
+    from redqubit.registry import unknown
+
+    changes = (read(config) if config else {}) | assignments(settings or [])
+    resolved = resolve(Defending(), changes)
+    names = tuple(defenses or METHODS)
+    for name in names:  # a slip in a name is told before any download
+        if name not in METHODS:
+            raise unknown("defense", name, METHODS)
+    for data in sorted({str(victim.data.get("name", "")) for victim in victims_of(run)}):
+        _download(data, data_dir, silent=quiet or as_json)
+    with cell_bar(quiet or as_json) as progress:
+        page = defend(
+            run,
+            names,
+            out=out,
+            config=resolved,
+            control=control,
+            data_dir=data_dir,
+            workers=_workers(workers, device),
+            device=device,
+            progress=progress,
+        )
+    _conclude(page, quiet=quiet, as_json=as_json)
 
 
 @app.command("report")
@@ -213,9 +250,11 @@ def lint_command(
 
 @app.command("list")
 def list_command(as_json: Json = False) -> None:
-    """Name the models, data sets, attacks and experiments."""
+    """Name the models, data sets, attacks, triggers, defenses and experiments."""
     from redqubit.auditing import SETTINGS
+    from redqubit.backdoors import TRIGGERS
     from redqubit.data import NAMES
+    from redqubit.defenses import DEFENSES, DETECTORS
     from redqubit.experiments import EXPERIMENTS
     from redqubit.models import MODELS
 
@@ -223,6 +262,11 @@ def list_command(as_json: Json = False) -> None:
         "models": {name: _first_line(MODELS[name].__doc__) for name in MODELS},
         "data": {name: "" for name in NAMES},
         "attacks": {name: _first_line(SETTINGS[name].__doc__) for name in SETTINGS},
+        "triggers": {name: _first_line(TRIGGERS[name].__doc__) for name in TRIGGERS},
+        "defenses": {
+            **{name: _first_line(DETECTORS[name].__doc__) for name in DETECTORS},
+            **{name: _first_line(DEFENSES[name].__doc__) for name in DEFENSES},
+        },
         "experiments": {name: EXPERIMENTS[name].source for name in EXPERIMENTS},
     }
     if as_json:
@@ -280,55 +324,9 @@ def _download(name: str, data_dir: Path | None, *, silent: bool) -> None:
     """Fetch a named data set that is not on this machine yet, with a bar of its own."""
     from redqubit.data import NAMES, load_splits
 
-    if name not in NAMES:
-        return
-    columns = (TextColumn("downloading {task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with _progress(columns, silent) as bar:
-        task = bar.add_task(name, total=None, visible=False)
-
-        def advance(done: int, total: int | None) -> None:
-            bar.update(task, completed=done, total=total, visible=True)
-
-        load_splits(name, data_dir=data_dir, progress=advance)
-
-
-def _progress(columns: Sequence[ProgressColumn], silent: bool) -> Progress:
-    console = Console(stderr=True)
-    # in a file or a pipe a bar leaves nothing but blank lines
-    return Progress(*columns, console=console, disable=silent or not console.is_terminal, transient=True)
-
-
-class _Bar:
-    """A progress bar on standard error, or nothing."""
-
-    def __init__(self, silent: bool) -> None:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-        )
-        self.bar = _progress(columns, silent)
-
-    def __enter__(self) -> "Callback":
-        self.bar.start()
-        task = self.bar.add_task("starting", total=None, left="")
-
-        def advance(done: int, total: int, name: str, seconds_left: float | None) -> None:
-            left = (
-                ""
-                if seconds_left is None
-                else f"{seconds_left / 60:.0f} min left"
-                if seconds_left > 90
-                else (f"{seconds_left:.0f} s left")
-            )
-            self.bar.update(task, completed=done, total=total, description=name or "running", left=left)
-
-        return advance
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.stop()
+    if name in NAMES:
+        with download_bar(name, silent) as advance:
+            load_splits(name, data_dir=data_dir, progress=advance)
 
 
 def _conclude(page: Path, *, quiet: bool, as_json: bool) -> None:

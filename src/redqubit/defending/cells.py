@@ -30,7 +30,7 @@ CLEAN = "clean"
 TUNED = "l1, fine-tuned"
 BATCH = 64  # pictures that get a trigger at a time
 BINS = 20  # of entropies
-N_SHOWN = 2  # pictures with a restored trigger, for each of two classes
+N_SHOWN = 3  # pictures of one class each with a restored trigger, for each of two classes
 
 
 @dataclass(frozen=True)
@@ -213,17 +213,18 @@ def save_restored(task: Task, model: nn.Module, held: Dataset, restored: Restore
     norms = restored.norms[0].clone()
     norms[target] = torch.inf
     other = int(norms.argmin())
+    names = held.classes or tuple(map(str, range(held.n_classes)))
     arrays: dict[str, Any] = {}
     for kind, label in (("target", target), ("other", other)):
-        x = held.x[held.y != label][:N_SHOWN]
+        shown = [int((held.y == c).nonzero()[0, 0]) for c in held.y.unique().tolist() if c != label][:N_SHOWN]
+        x = held.x[shown]
         mask, pattern = (part[0, label].to(x) for part in (restored.masks, restored.patterns))
         stamped = ((1 - mask) * x + mask * pattern).clamp(0, 1)
         arrays[f"{kind}_clean"] = x.half().cpu().numpy()
         arrays[f"{kind}_adv"] = stamped.half().cpu().numpy()
         arrays[f"{kind}_trigger"] = (mask * pattern).half().cpu().numpy()
-        names = held.classes or tuple(map(str, range(held.n_classes)))
         said: dict[str, Any] = {
-            "true": [names[i] for i in held.y[held.y != label][:N_SHOWN].tolist()],
+            "true": [names[i] for i in held.y[shown].tolist()],
             "before": [names[i] for i in logits(model, x).argmax(1).tolist()],
             "after": [names[i] for i in logits(model, stamped).argmax(1).tolist()],
         }
@@ -287,13 +288,15 @@ class Record:
     def config(self) -> dict[str, Any]:
         """What every result says: `model` is "clean" or how much was poisoned, `backdoor` also by what."""
         victim, rate = self.victim, f"{100 * self.victim.poison_rate:g} %"
+        backdoor = f"{trigger_label(victim)}, {rate}" if victim.backdoor else CLEAN
         return {
             "defense": self.defense,
             "family": victim.family,
             "seed": victim.seed,
             "trigger": self.trigger,
             "model": f"poisoned {rate}" if victim.backdoor else CLEAN,
-            "backdoor": f"{trigger_label(victim)}, {rate}" if victim.backdoor else CLEAN,
+            "backdoor": backdoor,
+            "case": f"{victim.family}: {backdoor}",
         }
 
     def add(
