@@ -187,6 +187,39 @@ def test_numbers_that_are_not_finite_are_said(tmp_path: Path) -> None:
     assert [e["value"] for e in report["panels"][0]["tables"][0]["entries"]] == [None, None, 1.0]
 
 
+def test_points_are_not_joined_and_their_numbers_are_listed(tmp_path: Path) -> None:
+    places = {"front": (0.001, 0.01, 0.02), "dominated": (0.005, 0.015, 0.03, 0.04)}
+    rows = [
+        Result("e", "search", "loss", 3 - 50 * x + (search == "dominated"), {"search": search, "dissimilarity": x})
+        for search, at in places.items()
+        for x in at
+    ]
+    append(tmp_path / "results.jsonl", rows)
+    panels = tuple(
+        Panel("curves", "Candidates", metric="loss", x="dissimilarity", group="search", data={"points": points})
+        for points in (True, False)
+    )
+    save_summary(tmp_path / "summary.json", Summary("t", panels=panels))
+    html = build(tmp_path).read_text()
+    points, joined = (re.findall(r"<svg.*?</svg>", part, re.DOTALL) for part in html.split("<figure")[1:3])
+    colours = {f"var(--c{i})" for i in (1, 2)}
+
+    def lines(svg: str) -> list[str]:
+        """Paths in a colour of a row that have a stroke and several corners, and are no outline of a marker."""
+        paths = re.findall(r"<path[^>]*>", re.sub(r"<defs>.*?</defs>", "", svg, flags=re.DOTALL))
+        return [
+            path for path in paths if any(f"stroke: {c}" in path for c in colours) and " L " in path.replace("\n", " ")
+        ]
+
+    assert len(lines(joined[0])) == 2, "a line a row"
+    assert lines(points[0]) == []
+    assert len(re.findall(r"<use [^>]*var\(--c[12]\)", points[0])) == len(rows), "a marker a point"
+    assert [svg.count("M0,7H34") for svg in points[1:]] == [0, 0], "a legend of markers without lines"
+    text = Seen(html).shown
+    assert "front 0.001 2.95 front 0.01 2.5 front 0.02 2 dominated 0.005 3.75" in text, "a point a row"
+    assert "| front | 0.001 | 2.95 |" in (tmp_path / "report.md").read_text()
+
+
 def test_twenty_thousand_results_take_seconds(tmp_path: Path) -> None:
     found = [
         proportion(f"c{i}", "accuracy", 0.5, {"model": f"m{m}", "eps": e / 10}, seed=i)

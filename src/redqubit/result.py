@@ -74,7 +74,8 @@ class Panel:
     `kind` is one of
 
     - "curves": `metric` against `x`, one line per value of `group`; numbers on the x axis make lines,
-      names make points. `data["chance"]` draws the level of chance.
+      names make points, and so does `data["points"]`, for numbers that no line should join, such as the
+      candidates of a search. `data["chance"]` draws the level of chance.
     - "heatmap": `metric` in a grid of `group` (rows) and `x` (columns).
     - "table": one row per value of `group`, one column per value of `x` (or of "metric", with
       `metric` empty), with interval, k and n.

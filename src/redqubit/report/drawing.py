@@ -34,6 +34,22 @@ class Drawn:
         return words(label(x)) if self.panel.x == "metric" else label(x)
 
     @property
+    def points(self) -> tuple[list[str], list[list[str]]] | None:
+        """Heading and rows that list unjoined points, one a row, as a grid of them would be mostly gaps; else None."""
+        panel = self.panel
+        if not panel.data.get("points"):
+            return None
+        heading = [words(panel.group), panel.x_label or words(panel.x), panel.y_label or words(panel.metric)]
+        rows = [
+            [" ".join(filter(None, (table.facet, label(row)))), label(x), entry.line()]
+            for table in self.tables
+            for (row, x), entry in sorted(
+                table.entries.items(), key=lambda at: (table.rows.index(at[0][0]), table.columns.index(at[0][1]))
+            )
+        ]
+        return heading, rows
+
+    @property
     def _scale(self) -> tuple[float, float, bool]:
         """The values of the lightest and the darkest cell of a heat map, and whether they are percent."""
         entries = [e for table in self.tables for e in table.entries.values() if math.isfinite(e.value)]
@@ -129,19 +145,19 @@ def _with_plots(drawn: Drawn, styles: dict[Any, int]) -> Drawn:
         percent=percent,
         chance=panel.data.get("chance"),
     )
-    prefix = drawn.name.replace(" ", "").lower()
+    prefix, points = drawn.name.replace(" ", "").lower(), bool(panel.data.get("points"))
     crowded = len(found) == 1 and len(found[0].rows) > plots.MOST_LINES
     shown = [(found[0], row) for row in found[0].rows] if crowded else [(table, None) for table in found]
     small = len(shown) > 1
     svgs = [
-        Markup(plots.curves(table, styles, axis, name=f"{prefix}-{i}", small=small, only=only))
+        Markup(plots.curves(table, styles, axis, name=f"{prefix}-{i}", small=small, only=only, points=points))
         for i, (table, only) in enumerate(shown)
     ]
     lines = dict.fromkeys(row for table in found for row in _by_height(table))
-    named = crowded or (not small and plots.named_at_the_line(found[0])) or list(lines) == [""]
-    legend = [] if named else [(Markup(plots.swatch(styles[row])), label(row)) for row in lines]
+    named = crowded or (not (small or points) and plots.named_at_the_line(found[0])) or list(lines) == [""]
+    legend = [] if named else [(Markup(plots.swatch(styles[row], points=points)), label(row)) for row in lines]
     notes = list(drawn.notes)
-    if not crowded and any(len(table.rows) > plots.MOST_BANDS for table in found):
+    if not (crowded or points) and any(len(table.rows) > plots.MOST_BANDS for table in found):
         notes.append("There are too many lines for bands; the intervals stand with the numbers.")
     return Drawn(panel, drawn.name, found, svgs, legend, notes)
 

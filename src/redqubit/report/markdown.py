@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from redqubit.report.drawing import Drawn, Page
-from redqubit.report.tables import Entry, Table, label, number, words
+from redqubit.report.tables import Table, label, number, words
 
 
 def markdown(page: Page) -> str:
@@ -44,7 +44,7 @@ def markdown(page: Page) -> str:
         lines += ["", "## Published beside measured", ""]
         lines += _facts(
             ["what", "measured", "published", "difference", "inside our interval"],
-            [(p.what, _entry(p.entry, unit=True), p.reported, p.difference, p.inside) for p in page.published],
+            [(p.what, p.entry.line(unit=True), p.reported, p.difference, p.inside) for p in page.published],
         )
     if page.cost:
         lines += ["", "## Cost", "", *_facts(["what", "how much"], page.cost.items())]
@@ -67,6 +67,8 @@ def _panel(drawn: Drawn) -> list[str]:
     if drawn.panel.kind == "images":
         changes = [f"- {_safe(row.label)}: largest change {number(row.largest)}" for row in drawn.rows]
         return ["The pictures are in report.html.", "", *changes]
+    if drawn.points is not None:
+        return _facts(*drawn.points)
     return [line for table in drawn.tables for line in _table(drawn, table)]
 
 
@@ -74,15 +76,10 @@ def _table(drawn: Drawn, table: Table) -> list[str]:
     head = [words(drawn.panel.group), *(drawn.column(x) for x in table.columns)]
     rows = [
         [label(row)]
-        + [_entry(table.entries[row, x], unit=table.mixed) if (row, x) in table.entries else "–" for x in table.columns]
+        + [table.entries[row, x].line(unit=table.mixed) if (row, x) in table.entries else "–" for x in table.columns]
         for row in table.rows
     ]
     return [*([f"**{_safe(table.facet)}**", ""] if table.facet else []), *_facts(head, rows), ""]
-
-
-def _entry(entry: Entry, *, unit: bool) -> str:
-    value = entry.text(unit=unit) + ("†" if entry.flags else "")
-    return " ".join(part for part in (value, entry.interval, f"({entry.count})" if entry.count else "") if part)
 
 
 def _facts(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> list[str]:

@@ -58,7 +58,14 @@ class Axis:
 
 
 def curves(
-    table: Table, styles: dict[Any, int], axis: Axis, *, name: str, small: bool = False, only: Any = None
+    table: Table,
+    styles: dict[Any, int],
+    axis: Axis,
+    *,
+    name: str,
+    small: bool = False,
+    only: Any = None,
+    points: bool = False,
 ) -> str:
     """Draw one line per row of `table` against its columns, with bands for the intervals of few lines.
 
@@ -69,6 +76,7 @@ def curves(
         name: A prefix for the ids in the SVG, unique in the page.
         small: Whether it is one of several beside each other.
         only: The one row to draw in ink, the others being its grey background; None for all.
+        points: Whether to leave points unjoined though their places are numbers.
 
     Returns:
         An SVG element.
@@ -80,13 +88,15 @@ def curves(
         axes.patch.set_alpha(0)
         axes.grid(axis="y")
         numeric = all(isinstance(x, int | float) and not isinstance(x, bool) for x in table.columns)
+        joined = numeric and not points
         places = {x: float(x) if numeric else float(i) for i, x in enumerate(table.columns)}
         for row in table.rows:
             if only is not None and row != only:
-                _line(axes, table, row, places, None, joined=numeric, banded=False)
+                _line(axes, table, row, places, None, joined=joined, apart=not numeric, banded=False)
         shown = table.rows if only is None else (only,)
         for row in shown:
-            _line(axes, table, row, places, styles[row], joined=numeric, banded=len(shown) <= MOST_BANDS)
+            banded = len(shown) <= MOST_BANDS
+            _line(axes, table, row, places, styles[row], joined=joined, apart=not numeric, banded=banded)
         if axis.percent:
             axes.set_ylim(-3, 103)
             axes.set_yticks(range(0, 101, 20 if not small else 25))
@@ -112,7 +122,7 @@ def curves(
         title = table.facet if only is None else label(only)
         if title and small:
             axes.set_title(_short(title), loc="left", fontsize=10.5, fontweight="bold")
-        if only is None and named_at_the_line(table):
+        if only is None and not points and named_at_the_line(table):
             _name_at_the_line(axes, table, styles)
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -124,17 +134,18 @@ def named_at_the_line(table: Table) -> bool:
     return len(table.rows) <= 5 and all(len(label(row)) <= 12 for row in table.rows) and not table.facet
 
 
-def swatch(style: int) -> str:
-    """Return a short piece of a line with its marker, for a legend."""
+def swatch(style: int, *, points: bool = False) -> str:
+    """Return a short piece of a line with its marker, or the marker alone, for a legend."""
     colour = f"var(--c{style % len(_SERIES) + 1})"
     marker = MarkerStyle(_MARKERS[style % len(_MARKERS)])
     outline = marker.get_path().transformed(marker.get_transform()).to_polygons()
     polygons = (np.asarray(polygon) * (7, -7) + (17, 7) for polygon in outline)
     path = " ".join("M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in polygon) + "Z" for polygon in polygons)
     dashes = " ".join(f"{1.6 * d:.1f}" for d in _DASHES[style % len(_DASHES)])
+    line = f'<path d="M0,7H34" stroke="{colour}" stroke-width="1.8" stroke-dasharray="{dashes}" fill="none"/>'
     return (
-        f'<svg class="swatch" viewBox="0 0 34 14" aria-hidden="true"><path d="M0,7H34" stroke="{colour}" '
-        f'stroke-width="1.8" stroke-dasharray="{dashes}" fill="none"/><path d="{path}" fill="{colour}"/></svg>'
+        f'<svg class="swatch" viewBox="0 0 34 14" aria-hidden="true">{"" if points else line}'
+        f'<path d="{path}" fill="{colour}"/></svg>'
     )
 
 
@@ -170,16 +181,24 @@ def bars(values: NDArray[np.float64], *, signed: bool = False) -> str:
 
 
 def _line(
-    axes: Axes, table: Table, row: Any, places: dict[Any, float], style: int | None, *, joined: bool, banded: bool
+    axes: Axes,
+    table: Table,
+    row: Any,
+    places: dict[Any, float],
+    style: int | None,
+    *,
+    joined: bool,
+    apart: bool,
+    banded: bool,
 ) -> None:
-    """Draw one row; without a style it is a grey line in the background."""
+    """Draw one row; without a style it is grey, in the background. Rows stand beside each other when `apart`."""
     found = [(places[x], table.entries[row, x]) for x in table.columns if (row, x) in table.entries]
     x = np.array([place for place, _ in found])
     entries = [entry for _, entry in found]
     factor = [100.0 if entry.percent else 1.0 for entry in entries]
     y = np.array([f * entry.value for f, entry in zip(factor, entries, strict=True)])
     if style is None:
-        axes.plot(x, y, color=_RULE, linewidth=1.1, zorder=1.5)
+        axes.plot(x, y, "-" if joined or apart else "o", color=_RULE, linewidth=1.1, markersize=3, zorder=1.5)
         return
     colour = _SERIES[style % len(_SERIES)]
     marker = _MARKERS[style % len(_MARKERS)]
@@ -193,8 +212,10 @@ def _line(
             axes.fill_between(x, low, high, color=colour, alpha=0.14, linewidth=0)
         return
     lines = len(table.rows)
-    x = x + (0 if lines == 1 else 0.5 * (table.rows.index(row) / (lines - 1) - 0.5))
-    axes.vlines(x, low, high, color=colour, linewidth=1.4)
+    if apart and lines > 1:
+        x = x + 0.5 * (table.rows.index(row) / (lines - 1) - 0.5)
+    wide = high > low
+    axes.vlines(x[wide], low[wide], high[wide], color=colour, linewidth=1.4)
     axes.plot(x, y, color=colour, linestyle="none", marker=marker, markersize=5, markeredgewidth=0)
 
 

@@ -45,6 +45,11 @@ class Entry:
             return ""
         return f"[{number(self.low, percent=self.percent)}, {number(self.high, percent=self.percent)}]"
 
+    def line(self, *, unit: bool = False) -> str:
+        """Return value, interval and counts in one line of text."""
+        value = self.text(unit=unit) + ("†" if self.flags else "")
+        return " ".join(part for part in (value, self.interval, f"({self.count})" if self.count else "") if part)
+
     @property
     def count(self) -> str:
         """Successes over trials, and over how many results they are added up."""
