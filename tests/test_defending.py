@@ -14,7 +14,7 @@ import torch
 
 from redqubit import cli
 from redqubit.backdoors import Blend, Patch, Qcolor
-from redqubit.data import first_stratified, load, load_splits
+from redqubit.data import as_rgb, first_stratified, load, load_splits
 from redqubit.defending import (
     METHODS,
     Defending,
@@ -29,8 +29,10 @@ from redqubit.defending import (
     trigger_label,
 )
 from redqubit.defending.cells import RUNS, entropy_counts
+from redqubit.defending.late import from_last_convolution
 from redqubit.defending.rebuild import shared_out
-from redqubit.defenses import DEFENSES, DETECTORS
+from redqubit.defenses import DEFENSES, DETECTORS, FinePruning, pruning_curve
+from redqubit.defenses.fine_pruning import Ranking
 from redqubit.errors import UsageError
 from redqubit.metrics import backdoor_success_rate
 from redqubit.models import MODELS, on_backbone
@@ -287,7 +289,32 @@ def test_a_model_on_a_backbone_and_its_resized_data_come_back(tmp_path: Path) ->
     assert torch.equal(test_set.y, first_stratified(load("digits", split="test"), 30).y)
     assert held_out(victim, None) is test_set  # read once
     again = model_of(victim, tmp_path, test_set.x.shape[1:])
-    assert torch.equal(logits(again, test_set.x[:4]), logits(net, test_set.x[:4]))
+    assert torch.allclose(logits(again, test_set.x[:4]), logits(net, test_set.x[:4]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "ranking", "shape"),
+    [("squeezenet1_0", "l1", (512, 1, 1)), ("resnet18", "activation", (256, 2, 2))],
+)
+def test_pruning_from_maps_is_pruning(backbone: str, ranking: Ranking, shape: tuple[int, ...]) -> None:
+    """The maps before the last stage are the same at every rate, so that the curve may start there."""
+    train_set, test_set = (as_rgb(first_stratified(part, 40), 32) for part in load_splits("digits"))
+    generator = torch.Generator().manual_seed(2)
+    net = on_backbone(backbone, "tanh", 10, generator=generator).eval()
+    defense = FinePruning(ranking=ranking, epochs=0)
+    triggered = Patch(side=6)(test_set.x[test_set.y != 3])
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    late, (held, test), maps = from_last_convolution(net, [train_set, test_set], triggered)
+    assert held.x.shape[1:] == shape
+    assert torch.allclose(logits(late, maps), logits(net, triggered), atol=1e-4)
+    whole, part = (
+        pruning_curve(defense, *parts, 3, rates=(0.4,), generator=generator)
+        for parts in ((net, train_set, test_set, triggered), (late, held, test, maps))
+    )
+    assert whole == part
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert all(p.requires_grad for p in net.parameters())
+    assert from_last_convolution(MODELS["cnn"]((3, 32, 32), 10, generator=generator), [test_set], maps)[1] == [test_set]
 
 
 def test_data_of_ones_own_are_found_by_their_path(tmp_path: Path) -> None:

@@ -41,7 +41,10 @@ def model_of(victim: Victim, artifacts: Path, input_shape: Sequence[int]) -> nn.
         )
     sizes = {key: made[key] for key in ("n_qubits", "depth") if key in made}
     model = on_backbone(made["backbone"], made["head"], victim.n_classes, **sizes, generator=generator)
-    return load_victim(victim, model, artifacts)
+    loaded = load_victim(victim, model, artifacts)
+    # convolutions on a CPU are two to three times as fast with the channels last
+    quick: nn.Module = loaded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return quick
 
 
 def data_of(victim: Victim, data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
