@@ -47,7 +47,9 @@ MAY_IMPORT = {
     "experiments": GROUND
     | MEASURES
     | {"config", "defending", "device", "evasion", "models", "result", "runner", "sanity", "version"},
-    "auditing": GROUND | MEASURES | {"config", "device", "evasion", "models", "report", "result", "runner", "sanity"},
+    "auditing": GROUND
+    | MEASURES
+    | {"backdoors", "config", "device", "evasion", "models", "report", "result", "runner", "sanity", "victims"},
     "defending": GROUND
     | MEASURES
     | {"auditing", "backdoors", "config", "defenses", "detection", "device", "models", "report", "result", "runner"}

@@ -61,6 +61,9 @@ def audit_command(
     seeds: Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2.")] = None,
     eps: Annotated[str | None, typer.Option(help="L-infinity radii, such as 0.05,0.1.")] = None,
     attacks: Annotated[str | None, typer.Option(help="Attacks, such as fgsm,pgd_strong,square.")] = None,
+    backdoors: Annotated[
+        str | None, typer.Option(help="Triggers to poison pictures with, such as patch,blend; '' for none.")
+    ] = None,
     noise: Annotated[str | None, typer.Option(help="Noise of the circuits, such as quid:0.05 or ibm_kyiv.")] = None,
     workers: Workers = None,
     device: Annotated[str, typer.Option(help="Torch device, or auto.")] = "auto",
@@ -77,6 +80,7 @@ def audit_command(
 
     changes = (read(config) if config else {}) | assignments(settings or [])
     changes |= {k: v.split(",") for k, v in (("seeds", seeds), ("eps", eps), ("attacks", attacks)) if v is not None}
+    changes |= {} if backdoors is None else {"backdoors": _words(backdoors)}
     changes |= {} if noise is None else {"noise": noise}
     resolve(Audit(), changes)  # a slip in a name is told before any download
     _download(data, data_dir, silent=quiet or as_json)

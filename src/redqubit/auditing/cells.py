@@ -72,6 +72,10 @@ class Work:
         """Return where the outcome of every sample is kept."""
         return self.artifacts / f"samples-{subject.name}-{seed}.parquet"
 
+    def backdoors_file(self, subject: Subject, seed: int) -> Path:
+        """Return where the predictions of a clean model and of its backdoored ones are kept."""
+        return self.artifacts / f"backdoors-{subject.name}-{seed}.parquet"
+
     def weights_file(self, subject: Subject, seed: int) -> Path:
         """Return where a trained model is kept."""
         return self.artifacts / f"{subject.name}-{seed}.safetensors"
@@ -143,8 +147,8 @@ def attack(work: Work, subject: Subject, seed: int) -> list[Result]:
         clean_x, x_adv = x[: config.n_examples], examples[shown]
         np.savez(
             work.artifacts / f"examples-{subject.name}.npz",
-            clean=_drawable(clean_x),
-            adv=_drawable(x_adv),
+            clean=drawable(clean_x),
+            adv=drawable(x_adv),
             true=y[: config.n_examples].cpu().numpy(),
             before=logits(model, clean_x).argmax(1).cpu().numpy(),
             after=logits(model, x_adv).argmax(1).cpu().numpy(),
@@ -153,7 +157,7 @@ def attack(work: Work, subject: Subject, seed: int) -> list[Result]:
     return record.results
 
 
-def _drawable(x: Tensor) -> NDArray[np.float32]:
+def drawable(x: Tensor) -> NDArray[np.float32]:
     """Return grey or RGB pictures as they are, and what else there is as features."""
     pictures = x.ndim == 4 and x.shape[1] in (1, 3)
     array: NDArray[np.float32] = (x if pictures else x.flatten(1)).float().cpu().numpy()

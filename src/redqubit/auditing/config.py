@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
+from redqubit.backdoors import TRIGGERS, Backdoor, Patch
 from redqubit.errors import UsageError
 from redqubit.evasion import ATTACKS, PGD, EvasionAttack
 from redqubit.quantum.noise import named
@@ -25,6 +26,9 @@ class Audit:
     seeds: tuple[int, ...] = (0, 1, 2)  # of initial weights, circuit angles and order of samples
     n_train: int | None = None  # the first of each class; all by default
     n_test: int | None = None
+    backdoors: tuple[str, ...] = ("patch", "blend", "wanet")  # triggers that the training set is poisoned with
+    target_class: int = 0  # what the triggers shall call up
+    poison_rate: float = 0.1  # share of the training set, in (0, 1)
     noise: str | None = None  # of the model's circuits: "quid:0.05", "ibm_kyiv" (redqubit.quantum.noise.named)
     epochs: int = 30
     batch_size: int = 32
@@ -39,12 +43,17 @@ def check(config: Audit) -> None:
             raise unknown("attack", name, SETTINGS)
     for field in fields(config):
         value = getattr(config, field.name)
-        if value == ():
+        if value == () and field.name != "backdoors":
             raise UsageError(f"Argument `{field.name}` must hold at least one value, but is empty.")
         if isinstance(value, tuple) and len(set(value)) < len(value):
             raise UsageError(
                 f"Argument `{field.name}` must hold each value once, but is {list(value)}: drop the doubles."
             )
+    for name in config.backdoors:
+        TRIGGERS[name]  # refuses unknown names
+    Backdoor(Patch(), poison_rate=config.poison_rate)  # refuses what is no share
+    if config.target_class < 0:
+        raise UsageError(f"Argument `target_class` must be 0 or more, but is {config.target_class}: choose a class.")
     if config.noise is not None:
         named(config.noise)
     if min(config.eps) <= 0:

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from torch import nn
+from torch import Tensor, nn
 
 from redqubit import report
+from redqubit.auditing.backdoor_verdict import BackdoorTable, hits_of
+from redqubit.auditing.backdoors import Plan, backdoor_cells, plan_backdoors
 from redqubit.auditing.cells import Work, correct_samples, load_data, model_flags, transfer
 from redqubit.auditing.config import Audit, check
 from redqubit.auditing.lint import layer_targets
@@ -21,7 +24,7 @@ from redqubit.config import resolve
 from redqubit.data import NAMES, Dataset
 from redqubit.device import find_device
 from redqubit.errors import UsageError
-from redqubit.result import save_summary
+from redqubit.result import Result, load, save_summary
 from redqubit.runner import Cell, Progress, open_run, run_cells
 
 
@@ -41,7 +44,9 @@ def audit(
     """Audit a classifier and write a report.
 
     Each model is trained once per seed (unless it comes with its weights), attacked in every way at every eps, and
-    put beside its classical twin on the same samples. A run that was stopped is taken up where it was.
+    put beside its classical twin on the same samples. When the data are pictures, it is also trained on sets poisoned
+    with each trigger of the config, and the report says what the triggers then do. A run that was stopped is taken up
+    where it was.
 
     Args:
         model: A registered name, "package.module:function", or an `nn.Module` that maps inputs in [0, 1] to logits
@@ -85,6 +90,8 @@ def audit(
         raise UsageError(f"Argument `twin` must differ from the model by name, but both are {names[0]}.")
     for s in subjects:
         check_subject(s, train_set.x[:64].to(where))
+    asked = not {"backdoors", "target_class", "poison_rate"}.isdisjoint(changes)
+    plan = plan_backdoors(config, subjects, train_set, test_set, asked=asked)
     given = data if isinstance(data, str) else train_set.name
     # what a name does not tell: the numbers of one's own data and weights
     content = {s.name: fingerprint(s.make(0).state_dict().values()) for s in subjects if s.trained}
@@ -107,11 +114,18 @@ def audit(
     rerun = shlex.join([*words, "--out", str(out)])
     with open_run(Path(out), experiment="audit", config=settings, device=str(where), rerun=rerun) as run:
         work = Work(config, tuple(subjects), data, data_dir, run.artifacts, where)
-        results = run_cells(work.cells(), run, workers=workers, progress=progress)
-        if len(subjects) > 1:  # needs the models of the cells before
+        first, second = work.cells(), backdoor_cells(work, plan)  # the second need the models of the first
+        total = len(first) + len(second)
+        kept = {r.cell for r in load(run.results)} if run.results.exists() else set()
+        through = sum(cell.name in kept for cell in second)
+        results = run_cells(first, run, workers=workers, progress=_part(progress, through, total))
+        if second:
+            results += run_cells(second, run, workers=workers, progress=_part(progress, len(first), total))
+        if len(subjects) > 1:
             results += run_cells([Cell("transfer", partial(transfer, work))], run)
         samples = pa.concat_tables([pq.read_table(work.samples_file(s, seed)) for s, seed in work.pairs])
         pq.write_table(samples, run.path / "samples.parquet")
+        backdoors = _backdoors(work, plan, results)
         seen = train_set.x[:256].to(where)
         table = AuditTable(
             config,
@@ -120,6 +134,7 @@ def audit(
             correct_samples(work, samples),
             model_flags(work),
             [t for s in subjects for t in layer_targets(work.model(s, config.seeds[0]), seen)],
+            backdoors,
             train_set,
             test_set,
             run.artifacts,
@@ -129,3 +144,19 @@ def audit(
         }
         save_summary(run.path / "summary.json", summarise(table, cost=cost, rerun=rerun))
     return report.build(Path(out))
+
+
+def _part(progress: Progress | None, others: int, total: int) -> Progress | None:
+    """Return a progress of some of all cells, when so many of the others are through."""
+    return progress and (lambda done, _, name, left: progress(others + done, total, name, left))
+
+
+def _backdoors(work: Work, plan: Plan, results: Sequence[Result]) -> BackdoorTable:
+    """Return what the backdoors did, and keep the outcome of every sample in one file."""
+    files = [work.backdoors_file(s, seed) for s in plan.subjects for seed in work.config.seeds]
+    hits: dict[tuple[str, int, str], Tensor] = {}
+    if files:
+        outcomes = pa.concat_tables([pq.read_table(file) for file in files])
+        pq.write_table(outcomes, work.artifacts.parent / "backdoors.parquet")
+        hits = hits_of(outcomes, work.config.target_class)
+    return BackdoorTable(work.config, plan, results, hits, *work.load(), work.artifacts)

@@ -9,6 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from redqubit.auditing.backdoor_verdict import (
+    BackdoorTable,
+    backdoor_findings,
+    backdoor_flags,
+    backdoor_limits,
+    backdoor_panels,
+)
 from redqubit.auditing.config import Audit
 from redqubit.auditing.lint import Target, lint_panel
 from redqubit.data import Dataset
@@ -42,6 +49,7 @@ class AuditTable:
     correct: Mapping[tuple[str, int, str, float], Tensor]  # by model, seed, attack and eps
     flags: Sequence[Flag]  # of the checks that needed the models
     circuits: Sequence[Target]  # the quantum layers of all models
+    backdoors: BackdoorTable
     train_set: Dataset
     test_set: Dataset
     artifacts: Path
@@ -64,15 +72,15 @@ def summarise(table: AuditTable, *, cost: Mapping[str, float | int | str], rerun
     return Summary(
         title=f"Security audit of {table.models[0]} on {data.name}",
         subtitle=f"{table.models[0]}{twin}; {len(table.train_set):,} training and {len(data):,} test samples, "
-        f"{data.n_classes} classes, {_count(len(table.seeds(table.models[0])), 'seed')}, L-infinity perturbations",
-        findings=tuple(_findings(table, flags)),
+        f"{data.n_classes} classes, {_count(len(table.seeds(table.models[0])), 'seed')}, L-infinity perturbations"
+        + (" and backdoors" if table.backdoors.models else ""),
+        findings=(*_findings(table, flags), *backdoor_findings(table.backdoors)),
         panels=tuple(_panels(table)),
-        flags=tuple(flags),
+        flags=(*flags, *backdoor_flags(table.backdoors)),
         cost=cost,
         rerun=rerun,
         limits=(
-            "Only evasion by L-infinity perturbations of test inputs was tried: nothing here speaks of other norms, "
-            "backdoors or poisoned training data.",
+            *backdoor_limits(table.backdoors.plan),
             "Robust accuracy is an upper bound: a stronger attack can only lower it.",
             "The seeds vary initial weights, circuit angles and the order of samples, on one data set.",
         ),
@@ -120,7 +128,7 @@ def _findings(table: AuditTable, flags: Sequence[Flag]) -> list[Finding]:
         out.append(_against_twin(table))
     out.append(
         Finding(
-            "No trust check failed on the model: nothing found suggests that the attacks were weakened."
+            "No trust check of the attacks failed on the model: nothing found suggests that the attacks were weakened."
             if not bad
             else f"{_count(len(bad), 'trust check')} failed on the model: its robustness numbers overstate what holds.",
             "info" if not bad else "fails",
@@ -275,6 +283,7 @@ def _panels(table: AuditTable) -> list[Panel]:
                 data={"order": list(table.models)},
             )
         )
+    out += backdoor_panels(table.backdoors)
     for target in table.circuits:
         out += [*_circuit(target.circuit), lint_panel(target)]
     return out

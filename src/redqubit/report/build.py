@@ -121,12 +121,17 @@ def _limits(results: Sequence[Result]) -> list[str]:
     """Say what follows from the numbers alone about what they cannot show."""
     attacked = any("attack" in result.config for result in results)
     limits = ["An attack that fails shows that this attack failed, not that none succeeds."] if attacked else []
-    trials = sorted({result.n for result in results if result.k is not None and result.n})
+    trials = sorted({(result.n, result.metric) for result in results if result.k is not None and result.n})
     if trials:
-        least = 1.95996 * math.sqrt(2 * 0.25 / trials[0])
+        (fewest, rare), (most, common) = trials[0], trials[-1]
+        least, often = (f"{195.996 * math.sqrt(2 * 0.25 / n):.1f}" for n in (fewest, most))
         limits.append(
-            f"The smallest proportion rests on n = {trials[0]:,}: unpaired, two such proportions must differ by "
-            f"up to {100 * least:.1f} points before chance is an unlikely cause."
+            f"The smallest proportion rests on n = {fewest:,}: unpaired, two such proportions must differ by "
+            f"up to {least} points before chance is an unlikely cause."
+            if fewest == most
+            else f"Proportions rest on n = {fewest:,} ({words(rare)}) to {most:,} ({words(common)}): unpaired, two of "
+            f"the smallest must differ by up to {least} points before chance is an unlikely cause, two of the largest "
+            f"by up to {often}."
         )
     seeds = {result.seed for result in results if result.seed is not None}
     if len(seeds) == 1:
