@@ -56,7 +56,7 @@ def surrogate() -> Surrogate:
 
 def made(**settings: Any) -> Surrogate:
     train, held = digits()
-    small = {"target_class": TARGET, "steps": 40, "lr": 5e-3, "warm_steps": 100, **settings}
+    small = {"target_class": TARGET, "steps": 40, "lr": 5e-3, "warm_lr": 5e-3, "warm_steps": 100, **settings}
     return Surrogate(front(), back, **{"train": train, "held": held, **small})
 
 
@@ -82,8 +82,8 @@ def test_the_loss_is_a_function_of_the_trigger_alone() -> None:
 
 
 def test_a_search_finds_the_same_whatever_the_number_of_workers() -> None:
-    search = QcolorSearch(NSGA2(population=4, generations=2), low=0.7, high=1.3)
-    alone, beside = (search(surrogate(), surrogate().dissimilarity, generator=seeded(), workers=n) for n in (1, 2))
+    search, quick = QcolorSearch(NSGA2(population=4, generations=2), low=0.7, high=1.3), made(steps=5, warm_steps=20)
+    alone, beside = (search(quick, quick.dissimilarity, generator=seeded(), workers=n) for n in (1, 2))
     assert alone == beside
     assert len(alone.evaluated) == 8
 
@@ -118,10 +118,10 @@ def test_the_loss_is_that_of_a_training_written_out() -> None:
     trigger, n, lr = Patch(3), len(train), 0.01
     one_step = Surrogate(
         nn.Identity(), linear, train, held,
-        target_class=TARGET, poison_rate=0.2, steps=1, warm_steps=1, batch_size=n, lr=lr, seeds=(0,),
+        target_class=TARGET, poison_rate=0.2, steps=1, warm_steps=1, batch_size=n, lr=lr, warm_lr=2 * lr, seeds=(0,),
     )  # fmt: skip
 
-    def step(weight: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    def step(weight: Tensor, x: Tensor, y: Tensor, lr: float) -> Tensor:
         share = (x.flatten(1) @ weight.T).softmax(1) - F.one_hot(y, 10)
         return weight - lr * torch.sign(share.T @ x.flatten(1))
 
@@ -129,7 +129,7 @@ def test_the_loss_is_that_of_a_training_written_out() -> None:
     poison = others[torch.randperm(len(others), generator=seeded())[: round(0.2 * n)]]  # as `Backdoor` documents
     x, y = train.x.clone(), train.y.clone()
     x[poison], y[poison] = trigger(x[poison]), TARGET
-    trained = step(step(weight, train.x, train.y), x, y)
+    trained = step(step(weight, train.x, train.y, 2 * lr), x, y, lr)
     logits = trigger(held.x[held.y != TARGET]).flatten(1) @ trained.T
     expected = -logits.log_softmax(1)[:, TARGET].mean()
     assert one_step(trigger) == pytest.approx((float(expected),), abs=1e-4)
@@ -154,6 +154,7 @@ def narrow(dataset: Dataset) -> Dataset:
         ({"warm_steps": 2.5}, "`warm_steps` must be an integer"),
         ({"batch_size": 0}, "`batch_size` must be an integer"),
         ({"lr": float("nan")}, "`lr` must be finite and positive"),
+        ({"warm_lr": 0.0}, "`warm_lr` must be finite and positive"),
         ({"seeds": ()}, "`seeds` must be one or more"),
         ({"seeds": (1, 1)}, "`seeds` must be one or more, each once"),
         ({"poison_rate": 0.0}, "`poison_rate` must lie between 0 and 1"),

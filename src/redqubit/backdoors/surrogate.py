@@ -59,10 +59,11 @@ class Surrogate:
     held: Dataset  # clean pictures beside them, on which the loss is taken
     target_class: int = 0  # y_t
     poison_rate: float = 0.1  # share of the training set
-    steps: int = 60  # of Adam, on the poisoned set
+    steps: int = 40  # of Adam, on the poisoned set
     batch_size: int = 32
-    lr: float = 1e-3
-    warm_steps: int = 200  # of Adam before, on the clean set
+    lr: float = 1.5e-3
+    warm_steps: int = 300  # of Adam before, on the clean set
+    warm_lr: float = 5e-4  # lower, as the head is random at first and would spoil what stands before it
     seeds: tuple[int, ...] = (0, 1, 2)  # each draws a head and orders of its own
     _front: nn.Module = field(init=False, repr=False)
     _maps: Tensor = field(init=False, repr=False)  # of the clean training set
@@ -72,8 +73,9 @@ class Surrogate:
         for name in ("steps", "batch_size", "warm_steps"):
             if not isinstance(value := getattr(self, name), int) or value < 1:
                 raise UsageError(f"Argument `{name}` must be an integer of at least 1, but is {value!r}.")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise UsageError(f"Argument `lr` must be finite and positive, but is {self.lr!r}.")
+        for name in ("lr", "warm_lr"):
+            if not (math.isfinite(rate := getattr(self, name)) and rate > 0):
+                raise UsageError(f"Argument `{name}` must be finite and positive, but is {rate!r}.")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise UsageError(f"Argument `seeds` must be one or more, each once, but is {self.seeds}: give 3 or more.")
         if self.held.x.shape[1:] != self.train.x.shape[1:]:
@@ -109,7 +111,7 @@ class Surrogate:
         losses = []
         for seed, start in zip(self.seeds, self._starts, strict=True):
             model = copy.deepcopy(start)
-            self._fit(model, maps, poisoned.y, self.steps, torch.Generator().manual_seed(seed))
+            self._fit(model, maps, poisoned.y, self.steps, self.lr, torch.Generator().manual_seed(seed))
             with torch.no_grad():
                 losses.append(float(F.cross_entropy(model(triggered), target)))
         return tuple(losses)
@@ -138,15 +140,17 @@ class Surrogate:
             raise UsageError(
                 "Argument `back` must make a rest with a trainable parameter, but all are frozen: free it."
             )
-        self._fit(model, self._maps, self.train.y, self.warm_steps, generator)
+        self._fit(model, self._maps, self.train.y, self.warm_steps, self.warm_lr, generator)
         return model
 
-    def _fit(self, model: nn.Module, maps: Tensor, y: Tensor, steps: int, generator: torch.Generator) -> None:
+    def _fit(
+        self, model: nn.Module, maps: Tensor, y: Tensor, steps: int, lr: float, generator: torch.Generator
+    ) -> None:
         """Train in place, on batches that go through the set as often as it takes."""
         passes = math.ceil(steps * self.batch_size / len(y))
         order = torch.cat([torch.randperm(len(y), generator=generator) for _ in range(passes)]).to(y.device)
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.Adam(parameters, lr=self.lr, fused=True)
+        optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
         # to rest at the end tells candidates apart: with a constant rate the last few batches decide the loss
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         with torch.enable_grad():
