@@ -206,6 +206,8 @@ def test_cells_travel_to_other_processes_and_can_be_chosen(run: Path) -> None:
     assert [pickle.loads(pickle.dumps(cell)) for cell in cells]  # noqa: S301
     alone = [replace(victims[0], name="alone", family="another"), *victims]
     assert len(defense_cells(alone, ["strip"], Defending(), run, None, CPU)) == len(cells)  # no backdoor to compare
+    with pytest.raises(UsageError, match="must not hold neural_cleanse for models of 2 classes, but patch-0 is one"):
+        defense_cells([replace(PATCHED, n_classes=2)], METHODS, Defending(), run, None, CPU)
     with pytest.raises(UsageError, match="must hold a model with a backdoor"):
         defense_cells(victims[:3], ["strip"], Defending(), run, None, CPU)
 
@@ -440,6 +442,17 @@ def test_pruning_removes_a_backdoor_when_the_accuracy_stays(
     points: dict[float, tuple[float, float]], status: str
 ) -> None:
     assert findings(pruned(points), "patch")[0].status == status
+
+
+def test_a_model_without_a_convolution_is_told_apart(tmp_path: Path) -> None:
+    victim = replace(PATCHED, model={"source": "cosine_twin"})
+    save_victim(victim, MODELS["cosine_twin"]((1, 8, 8), 10, generator=torch.Generator()), tmp_path)
+    (cell,) = defense_cells([victim], ["fine_pruning"], Defending(), tmp_path, None, CPU)
+    (only,) = cell.run()
+    assert (only.metric, only.n) == ("attack_success_rate", 270)  # 300 test samples less those of the target
+    verdict = findings([replace(only, value=0.9)])[-1]
+    assert (verdict.status, "no convolution to prune" in verdict.detail) == ("unclear", True)
+    assert len(panels([only])) == 2
 
 
 def test_alarms_of_clean_models_stand_beside_the_threshold() -> None:

@@ -29,6 +29,7 @@ from redqubit.victims import Victim
 
 CLEAN = "clean"
 TUNED = "l1, fine-tuned"
+ACCURACY, SUCCESS = "accuracy on clean pictures", "attack success rate"
 BATCH = 64  # pictures that get a trigger at a time
 BINS = 20  # of entropies
 N_SHOWN = 3  # pictures of one class each with a restored trigger, for each of two classes
@@ -104,7 +105,7 @@ def defense_cells(
         out: Folder for pictures of restored triggers; `artifacts` by default.
 
     Raises:
-        UsageError: for an unknown defense, or when no model has a backdoor.
+        UsageError: for an unknown defense, when no model has a backdoor, or for Neural Cleanse on 2 classes.
     """
     for name in names:
         if name not in METHODS:
@@ -116,6 +117,12 @@ def defense_cells(
     if not rivals:
         raise UsageError(
             "Argument `victims` must hold a model with a backdoor, but none has one: choose a run that plants some."
+        )
+    few = [v for v in victims if v.n_classes < 3]
+    if few and "neural_cleanse" in names:
+        raise UsageError(
+            f"Argument `names` must not hold neural_cleanse for models of 2 classes, but {few[0].name} is one: an "
+            "outlier needs others to differ from, leave that defense out."
         )
     cells = []
     for victim in sorted(victims, key=lambda v: str(sorted(v.data.items()))):  # a data set is read once
@@ -241,10 +248,16 @@ def save_restored(task: Task, model: nn.Module, held: Dataset, restored: Restore
 
 
 def run_pruning(task: Task) -> list[Result]:
-    """Prune the last convolution at each rate, by each ranking, and once with fine-tuning."""
+    """Prune the last convolution at each rate, by each ranking, and once with fine-tuning.
+
+    A model without a convolution cannot be pruned, and has no number but its attack success rate.
+    """
     config, record = task.config, Record("fine_pruning", task.victim)
     model, held, others = task.load()
     backdoor = planted(task.victim)
+    if not any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        record.success(model, task.triggered(others, backdoor, config.n_judged), backdoor)
+        return record.results
     test = task.moved(first(others, config.n_judged))
     triggered = task.triggered(others, backdoor, config.n_judged).x
     whole = model, [held, test], triggered
@@ -267,8 +280,8 @@ def run_pruning(task: Task) -> list[Result]:
         )
         for point in points:
             at: dict[str, Any] = {"ranking": ranking, "rate": point.rate}
-            record.share("benign_accuracy", point.benign_accuracy, **at)
-            record.share("attack_success_rate", point.attack_success_rate, **at)
+            record.share("benign_accuracy", point.benign_accuracy, measure=ACCURACY, **at)
+            record.share("attack_success_rate", point.attack_success_rate, measure=SUCCESS, **at)
             record.add("fails", float(point.fails), **at)
             record.add("fails_by_paper", float(point.fails_by_paper), **at)
     return record.results

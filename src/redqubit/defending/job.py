@@ -98,7 +98,7 @@ def victims_of(run: Path) -> list[Victim]:
     if not victims:
         raise UsageError(
             f"Argument `from` must be a run that left models, but {run / 'artifacts' / FOLDER} holds none: make some "
-            "by `redqubit reproduce hqnn-backdoor`."
+            "by `redqubit reproduce hqnn-backdoor` or `redqubit audit`."
         )
     return victims
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from redqubit.defending.cells import CLEAN
+from redqubit.defending.cells import ACCURACY, CLEAN, SUCCESS
 from redqubit.defending.verdict import TITLES
 from redqubit.result import Panel, Result
 
@@ -140,7 +140,6 @@ def _cleanse(results: Sequence[Result], poisoned: Sequence[str]) -> list[Panel]:
 def _pruning(results: Sequence[Result], poisoned: Sequence[str]) -> list[Panel]:
     section = TITLES["fine_pruning"]
     rankings = list(dict.fromkeys(r.config["ranking"] for r in results if "ranking" in r.config))
-    metrics = ["benign_accuracy", "attack_success_rate"]
     return [
         *(
             Panel(
@@ -153,9 +152,9 @@ def _pruning(results: Sequence[Result], poisoned: Sequence[str]) -> list[Panel]:
                 "rate",
                 "share of filters pruned",
                 "share of pictures",
-                "metric",
-                _where("fine_pruning", ranking=ranking, metric=metrics, family=family),
-                {"facet": "backdoor", "order": metrics},
+                "measure",
+                _where("fine_pruning", ranking=ranking, family=family),
+                {"facet": "backdoor", "order": [ACCURACY, SUCCESS]},
             )
             for family in _families(results)
             for ranking in rankings

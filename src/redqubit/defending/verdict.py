@@ -183,6 +183,8 @@ def _removed(group: Sequence[Result]) -> tuple[Literal["works", "misses", "uncle
             kept = at[ranking, rate, "benign_accuracy"] >= at[ranking, 0.0, "benign_accuracy"] - TOLERATED_LOSS
             if kept and success < ALIVE:
                 by[ranking].add(cell)
+    if not by:
+        return "unclear", "there is no convolution to prune"
     mended = set().union(*by.values())
     told = "removed at a rate that keeps the accuracy: " + ", ".join(
         f"{ranking} {len(fixed)} of {len(cells)}" for ranking, fixed in by.items()
