@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from redqubit import MODELS, Dataset, UsageError, audit, cli
-from redqubit.auditing.backdoor_verdict import BackdoorTable, backdoor_findings, backdoor_flags
+from redqubit.auditing.backdoor_verdict import BackdoorTable, backdoor_findings, backdoor_flags, turned_of
 from redqubit.auditing.backdoors import METRICS, Plan, audit_trigger, backdoor_cells, plan_backdoors
 from redqubit.auditing.cells import Work
 from redqubit.auditing.config import Audit
@@ -29,7 +30,7 @@ from redqubit.statistics import Proportion
 from redqubit.training import train
 from redqubit.victims import Victim, find_victims, load_victim
 
-QUICK: dict[str, Any] = {"attacks": ["fgsm"], "eps": [0.1], "epochs": 8, "n_test": 60, "n_train": 800}
+QUICK: dict[str, Any] = {"attacks": ["fgsm"], "eps": [0.1], "epochs": 8, "n_test": 60, "n_train": 600}
 MADE: dict[str, Any] = {**QUICK, "seeds": [0, 1], "backdoors": ["patch", "blend"], "target_class": 3}
 
 
@@ -108,7 +109,7 @@ def test_the_numbers_are_those_of_the_models(run: Path) -> None:
         for metric, mask in masks.items():
             r, p = found[metric], Proportion(int(mask.sum()), len(mask))
             assert (r.k, r.n, r.value, r.low, r.high) == (p.k, p.n, p.value, p.low, p.high), (name, metric)
-        assert found["poisoned_samples"].value == 80 == len(poisoned.changed)
+        assert found["poisoned_samples"].value == 60 == len(poisoned.changed)
         assert found["ssim"].value == pytest.approx(float(ssim(x, trigger(x)).mean()), abs=1e-6)
         assert found["psnr"].value == pytest.approx(float(psnr(x, trigger(x)).mean()), abs=1e-4)
         assert found["largest_logit_change"].value > 0
@@ -119,7 +120,7 @@ def test_the_backdoored_model_is_the_clean_training_on_the_poisoned_set(run: Pat
     clean = load_file(run / "artifacts" / "cnn-1.safetensors")
     kept = load_file(run / "artifacts" / "models" / "cnn-clean-seed1.safetensors")
     assert all(torch.equal(kept[key], value) for key, value in clean.items())
-    train_set = first_stratified(load_splits("digits")[0], 800)
+    train_set = first_stratified(load_splits("digits")[0], 600)
     poisoned = Backdoor(Patch(side=2), 3, 0.1)(train_set, generator=seeded(1))
     model = MODELS["cnn"]((1, 8, 8), 10, generator=seeded(1))
     train(model, poisoned.dataset.x, poisoned.y, epochs=8, batch_size=32, lr=5e-3, generator=seeded(1))
@@ -158,11 +159,16 @@ def test_outcomes_of_every_sample_agree_with_the_results(run: Path) -> None:
 
 def test_the_twin_is_compared_on_the_same_samples(run: Path) -> None:
     finding = summary(run).findings[-1]
-    assert finding.text.startswith("Backdoors of cnn beside those of its twin cnn_frozen")
-    rates = {m: [of_model(run, m, "patch", s)["attack_success_rate"] for s in (0, 1)] for m in ("cnn", "cnn_frozen")}
-    gaps = [a.value - b.value for a, b in zip(*rates.values(), strict=True)]
-    assert f"patch ({100 * np.mean(gaps):+.1f} points)" in finding.text
-    assert f"patch, seed 0: {100 * gaps[0]:+.1f} points" in finding.detail
+    assert finding.text.startswith("Test samples that a trigger turns to the target, in cnn beside its twin cnn_frozen")
+    rows = [r for r in pq.read_table(run / "backdoors.parquet").to_pylist() if r["trigger"] == "blend"]
+
+    def share(model: str, seed: int) -> Any:
+        own = [r for r in rows if (r["model"], r["seed"]) == (model, seed) and r["label"] != 3]
+        return sum(r["backdoored_triggered"] == 3 != r["backdoored"] for r in own) / len(own)
+
+    gaps = [share("cnn", seed) - share("cnn_frozen", seed) for seed in (0, 1)]
+    assert f"blend ({100 * np.mean(gaps):+.1f} points)" in finding.text
+    assert f"blend, seed 0: {100 * gaps[0]:+.1f} points" in finding.detail
 
 
 def test_the_report_has_its_section(run: Path) -> None:
@@ -373,6 +379,16 @@ def table(
     return BackdoorTable(Audit(), plan, results, hits, train_set, test_set, Path())
 
 
+@pytest.mark.tiny
+def test_what_a_model_takes_for_the_target_anyway_is_not_put_down_to_the_trigger() -> None:
+    columns = {
+        "model": ["cnn"] * 4, "seed": [5] * 4, "trigger": ["patch"] * 4, "index": [0, 1, 2, 3], "label": [1, 2, 0, 1],
+        "backdoored": [0, 2, 0, 1], "backdoored_triggered": [0, 0, 0, 1],
+    }  # fmt: skip
+    found = turned_of(pa.table(columns), 0)
+    assert {key: mask.tolist() for key, mask in found.items()} == {("cnn", 5, "patch"): [False, True, False]}
+
+
 def severities(**known: Any) -> dict[str, str]:
     return {flag.code: flag.severity for flag in backdoor_flags(table(**known))}
 
@@ -415,9 +431,9 @@ def test_a_backdoor_works_in_part_when_it_is_above_both_floors() -> None:
 def test_the_status_of_a_comparison_is_that_of_robustness() -> None:
     few, many = torch.arange(90) < 20, torch.arange(90) < 80
     for model, twin, status, word in (
-        (many, few, "fails", "more successful with patch (+66.7 points)"),
-        (few, many, "holds", "less successful with patch (-66.7 points)"),
-        (few, few, "unclear", "not shown to differ with patch (+0.0 points)"),
+        (many, few, "fails", "more with patch (+66.7 points)"),
+        (few, many, "holds", "fewer with patch (-66.7 points)"),
+        (few, few, "unclear", "no difference shown with patch (+0.0 points)"),
     ):
         finding = backdoor_findings(table({}, model_hits=model, twin_hits=twin))[-1]
         assert finding.status == status

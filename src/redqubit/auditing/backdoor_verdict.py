@@ -31,7 +31,7 @@ class BackdoorTable:
         config: Of the audit.
         plan: Which models and triggers.
         results: Of all cells of the audit.
-        hits: Which test samples of other classes are taken for the target with the trigger, by model, seed, trigger.
+        turned: Which test samples of other classes the trigger turns to the target, by model, seed and trigger.
         train_set: What was poisoned.
         test_set: What it was judged on.
         artifacts: Folder with the examples.
@@ -40,7 +40,7 @@ class BackdoorTable:
     config: Audit
     plan: Plan
     results: Sequence[Result]
-    hits: Mapping[tuple[str, int, str], Tensor]
+    turned: Mapping[tuple[str, int, str], Tensor]
     train_set: Dataset
     test_set: Dataset
     artifacts: Path
@@ -75,16 +75,20 @@ class BackdoorTable:
         return min(r.value for r in self.found(model, trigger, "largest_logit_change")) == 0
 
 
-def hits_of(outcomes: pa.Table, target_class: int) -> dict[tuple[str, int, str], Tensor]:
-    """Return which samples of other classes than the target are taken for it with the trigger."""
+def turned_of(outcomes: pa.Table, target_class: int) -> dict[tuple[str, int, str], Tensor]:
+    """Return which samples of other classes are taken for the target with the trigger, and not without it.
+
+    A model that takes many samples for the target anyway has a high success rate without any backdoor; these samples
+    are those that the trigger accounts for.
+    """
     columns = {c: outcomes[c].to_numpy(zero_copy_only=False) for c in ("model", "seed", "trigger", "index", "label")}
-    success = outcomes["backdoored_triggered"].to_numpy() == target_class
+    after, before = (outcomes[c].to_numpy() == target_class for c in ("backdoored_triggered", "backdoored"))
     starts = np.flatnonzero(columns["index"] == 0)
     out = {}
-    for start, end in zip(starts, [*starts[1:], len(success)], strict=True):
+    for start, end in zip(starts, [*starts[1:], len(after)], strict=True):
         others = columns["label"][start:end] != target_class
         key = str(columns["model"][start]), int(columns["seed"][start]), str(columns["trigger"][start])
-        out[key] = torch.from_numpy(success[start:end][others].copy())
+        out[key] = torch.from_numpy((after & ~before)[start:end][others])
     return out
 
 
@@ -147,32 +151,34 @@ def _finding(table: BackdoorTable, model: str, name: str) -> Finding:
 
 
 def _against_twin(table: BackdoorTable) -> Finding:
-    """Compare the success rates of model and twin, trigger by trigger, on the same samples."""
+    """Compare how many of the same samples each trigger turns to the target in model and twin."""
     model, twin = table.models
     said: dict[int, list[str]] = {1: [], -1: [], 0: []}  # by the sign of the difference
     details = []
     for name in table.plan.triggers:
-        seeds = sorted(s for (m, s, t) in table.hits if (m, t) == (model, name))
-        test = mcnemar(table.hits[model, seeds[0], name], table.hits[twin, seeds[0], name])
+        seeds = sorted(s for (m, s, t) in table.turned if (m, t) == (model, name))
+        test = mcnemar(table.turned[model, seeds[0], name], table.turned[twin, seeds[0], name])
         value, low, high = test.value, test.low, test.high
         detail = (
             f"{name}, seed {seeds[0]}: {100 * value:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}], exact McNemar "
             f"p = {test.p_value:.2g}"
         )
         if len(seeds) > 1:
-            a, b = ([float(table.hits[m, s, name].double().mean()) for s in seeds] for m in (model, twin))
+            a, b = ([float(table.turned[m, s, name].double().mean()) for s in seeds] for m in (model, twin))
             over = paired_bootstrap(a, b, generator=torch.Generator().manual_seed(0))
             value, low, high = over.value, over.low, over.high
             detail += (
                 f"; mean over {len(seeds)} seeds {100 * value:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}] "
                 f"({over.method})"
             )
+        rates = (table.mean(m, name, "attack_success_rate") for m in (model, twin))
+        detail += "; attack success rates {} and {}".format(*map(_percent, rates))
         said[(low > 0) - (high < 0)].append(f"{name} ({100 * value:+.1f} points)")
         details.append(detail)
-    words = {1: "more successful with", -1: "less successful with", 0: "not shown to differ with"}
+    words = {1: "more with", -1: "fewer with", 0: "no difference shown with"}
     parts = [f"{words[sign]} {', '.join(names)}" for sign, names in said.items() if names]
     return Finding(
-        f"Backdoors of {model} beside those of its twin {twin}: {'; '.join(parts)}.",
+        f"Test samples that a trigger turns to the target, in {model} beside its twin {twin}: {'; '.join(parts)}.",
         "unclear" if bool(said[1]) == bool(said[-1]) else "fails" if said[1] else "holds",
         "; ".join([*details, "each interval by itself is of 95 %"]),
     )

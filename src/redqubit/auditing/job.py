@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from torch import Tensor, nn
 
 from redqubit import report
-from redqubit.auditing.backdoor_verdict import BackdoorTable, hits_of
+from redqubit.auditing.backdoor_verdict import BackdoorTable, turned_of
 from redqubit.auditing.backdoors import Plan, backdoor_cells, plan_backdoors
 from redqubit.auditing.cells import Work, correct_samples, load_data, model_flags, transfer
 from redqubit.auditing.config import Audit, check
@@ -154,9 +154,9 @@ def _part(progress: Progress | None, others: int, total: int) -> Progress | None
 def _backdoors(work: Work, plan: Plan, results: Sequence[Result]) -> BackdoorTable:
     """Return what the backdoors did, and keep the outcome of every sample in one file."""
     files = [work.backdoors_file(s, seed) for s in plan.subjects for seed in work.config.seeds]
-    hits: dict[tuple[str, int, str], Tensor] = {}
+    turned: dict[tuple[str, int, str], Tensor] = {}
     if files:
         outcomes = pa.concat_tables([pq.read_table(file) for file in files])
         pq.write_table(outcomes, work.artifacts.parent / "backdoors.parquet")
-        hits = hits_of(outcomes, work.config.target_class)
-    return BackdoorTable(work.config, plan, results, hits, *work.load(), work.artifacts)
+        turned = turned_of(outcomes, work.config.target_class)
+    return BackdoorTable(work.config, plan, results, turned, *work.load(), work.artifacts)
