@@ -45,7 +45,8 @@ class Surrogate:
         >>> from redqubit.data import load
         >>> digits = load("digits")
         >>> head = lambda generator: nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-        >>> surrogate = Surrogate(nn.Identity(), head, digits.subset(range(300)), digits.subset(range(300, 400)))
+        >>> mine, held = digits.subset(range(300)), digits.subset(range(300, 400))
+        >>> surrogate = Surrogate(nn.Identity(), head, mine, held, warm_steps=30)
         >>> len(surrogate(Patch(side=2))), surrogate.dissimilarity(Patch(side=2)) > 0
         (3, True)
 
@@ -62,8 +63,10 @@ class Surrogate:
     steps: int = 40  # of Adam, on the poisoned set
     batch_size: int = 32
     lr: float = 1.5e-3
-    warm_steps: int = 300  # of Adam before, on the clean set
-    warm_lr: float = 5e-4  # lower, as the head is random at first and would spoil what stands before it
+    # Of Adam before, on the clean set: enough to fit it. While clean pictures still have something to teach, poisoned
+    # ones are learnt as pictures of the target class like others, and the loss tells no trigger from another.
+    warm_steps: int = 450
+    warm_lr: float = 1e-3
     seeds: tuple[int, ...] = (0, 1, 2)  # each draws a head and orders of its own
     _front: nn.Module = field(init=False, repr=False)
     _maps: Tensor = field(init=False, repr=False)  # of the clean training set
