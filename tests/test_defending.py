@@ -121,6 +121,10 @@ def test_the_positive_control_is_found_and_clean_models_are_not(run: Path, defen
     assert max(numbers(results, "strip_auroc", model="clean")) < 0.85
     assert len(numbers(results, "strip_auroc", model="clean", trigger=CONTROL)) == 3
     assert max(numbers(results, "attack_success_rate", model="clean")) < 0.2  # the floor
+    assert min(numbers(results, "strip_tpr", model="poisoned 10 %")) > 0.7
+    assert max(numbers(results, "strip_far", model="poisoned 10 %")) < 0.3  # what passes is the rest
+    assert min(numbers(results, "strip_far", model="clean")) > 0.7
+    assert max(numbers(results, "strip_frr")) < 0.2
     assert numbers(results, "target_first_rate", backdoor="patch side=2, 10 %") == [1.0]
     index = numbers(results, "model_anomaly_index", model="poisoned 10 %")
     assert index[0] > max(numbers(results, "model_anomaly_index", model="clean"))
@@ -153,6 +157,25 @@ def test_the_numbers_are_those_of_the_model_and_of_other_samples(run: Path, defe
         if metric == "fails":
             kept_accuracy = by_rate["benign_accuracy", ranking, rate] >= found["benign_accuracy"].value - 0.05
             assert value == float(kept_accuracy and by_rate["attack_success_rate", ranking, rate] >= 0.5)
+
+
+def test_alarms_follow_from_the_masks(defended: Path) -> None:
+    """The index, the alarms and the flagged classes, counted anew from the size of every mask."""
+    results = [r for r in load_results(defended / "results.jsonl") if r.config["defense"] == "neural_cleanse"]
+    for cell in {r.cell for r in results}:
+        mine = [r for r in results if r.cell == cell]
+        norms = np.array([[numbers(mine, "mask_norm", draw=d, label=c)[0] for c in range(10)] for d in (0, 1)])
+        below = np.median(norms, axis=1, keepdims=True) - norms
+        index = below / (1.4826 * np.median(np.abs(below), axis=1, keepdims=True))
+        top = index.max(1)
+        assert numbers(mine, "anomaly_index") == pytest.approx(top.tolist(), rel=1e-4)
+        assert numbers(mine, "model_anomaly_index") == pytest.approx([float(np.median(top))], rel=1e-4)
+        assert numbers(mine, "alarm_rate") == [(top > 2).mean()]
+        assert numbers(mine, "target_alarm_rate") == [(index[:, 0] > 2).mean()]
+        assert numbers(mine, "target_first_rate") == [(norms.argmin(1) == 0).mean()]
+        flagged = {r.config["draw"]: r.config["classes"] for r in mine if r.metric == "flagged_classes"}
+        for draw, classes in flagged.items():
+            assert sorted(int(c) for c in classes.split(", ") if c) == np.flatnonzero(index[draw] > 2).tolist()
 
 
 def test_entropies_are_shared_out_over_the_bins(defended: Path) -> None:
