@@ -46,7 +46,8 @@ MAY_IMPORT = {
     "sanity": GROUND | MEASURES | {"evasion", "models", "result"},
     "experiments": GROUND
     | MEASURES
-    | {"config", "defending", "device", "evasion", "models", "result", "runner", "sanity", "version"},
+    | {"backdoors", "config", "defending", "device", "evasion", "explain", "models", "result", "runner", "sanity"}
+    | {"search", "version", "victims"},
     "auditing": GROUND
     | MEASURES
     | {"backdoors", "config", "device", "evasion", "models", "report", "result", "runner", "sanity", "victims"},

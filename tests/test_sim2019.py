@@ -15,6 +15,7 @@ from scipy.stats import binom
 
 from redqubit import UsageError, report
 from redqubit.experiments import EXPERIMENTS, reproduce
+from redqubit.experiments.base import Setting
 from redqubit.experiments.sim2019 import PRESETS, Sim2019
 from redqubit.experiments.sim2019.cells import cells
 from redqubit.experiments.sim2019.claims import HAAR_BIAS, summarise
@@ -211,7 +212,7 @@ def test_presets_and_data_are_whole() -> None:
     for c, words in ENTANGLERS.items():
         two = {g.name for g in sim(c).gates if len(g.wires) == 2}
         assert two == ({words.split(",")[0]} if words != "none" else set())
-    names = [cell.name for cell in cells(SMOKE, None, torch.device("cpu"))]
+    names = [cell.name for cell in cells(SMOKE, Setting(None, torch.device("cpu"), Path()))]
     assert len(names) == len(set(names)) == 1 + len(SMOKE.circuits) * len(SMOKE.layers)
 
 

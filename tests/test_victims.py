@@ -28,8 +28,10 @@ def test_a_victim_comes_back_whole(tmp_path: Path) -> None:
     save_victim(VICTIM, net, tmp_path)
     assert find_victims(tmp_path) == [VICTIM]
     load_victim(VICTIM, other, tmp_path)
-    assert torch.equal(net.weight, other.weight) and not other.training
-    assert VICTIM.backdoor is not None and VICTIM.backdoor.target_class == 3
+    assert torch.equal(net.weight, other.weight)
+    assert not other.training
+    assert VICTIM.backdoor is not None
+    assert VICTIM.backdoor.target_class == 3
     assert VICTIM.backdoor.trigger == trigger("patch", {"side": 2})
 
 

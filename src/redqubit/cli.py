@@ -105,9 +105,13 @@ def audit_command(
 @app.command("reproduce")
 def reproduce_command(
     name: Annotated[str, typer.Argument(help="The paper, such as robqunn (see `list`).")],
-    preset: Annotated[str, typer.Option(help="smoke (under a minute), laptop (2 cores) or paper (full size).")] = (
+    preset: Annotated[str, typer.Option(help="smoke (a minute or two), laptop (2 cores) or paper (full size).")] = (
         "laptop"
     ),
+    table: Annotated[list[int] | None, typer.Option(help="Make this table; may be given again. All by default.")] = (
+        None
+    ),
+    figure: Annotated[list[int] | None, typer.Option(help="Make this figure; may be given again.")] = None,
     workers: Workers = None,
     device: Annotated[str, typer.Option(help="Torch device, or auto.")] = "auto",
     out: Out = None,
@@ -124,16 +128,22 @@ def reproduce_command(
     from redqubit.registry import unknown
 
     changes = (read(config) if config else {}) | assignments(settings or [])
-    presets = EXPERIMENTS[name].presets
-    if preset not in presets:
-        raise unknown("preset", preset, presets)
-    resolved = resolve(presets[preset], changes)  # a slip in a name is told before any download
-    _download(str(getattr(resolved, "data", "")), data_dir, silent=quiet or as_json)
+    experiment = EXPERIMENTS[name]
+    if preset not in experiment.presets:
+        raise unknown("preset", preset, experiment.presets)
+    resolved = resolve(experiment.presets[preset], changes)  # a slip in a name is told before any download
+    parts = [f"{kind}{n}" for kind, asked in (("table", table), ("figure", figure)) for n in asked or ()]
+    for part in parts:
+        if part not in experiment.parts:
+            raise unknown("table or figure", part, experiment.parts)
+    for data in experiment.data(resolved):
+        _download(data, data_dir, silent=quiet or as_json)
     with cell_bar(quiet or as_json) as progress:
         folder = reproduce(
             name,
             preset=preset,
             changes=changes,
+            parts=parts,
             out=out,
             data_dir=data_dir,
             workers=_workers(workers, device),

@@ -1,6 +1,7 @@
 """What an experiment is: a config, its cells, and what its results mean."""
 
 import json
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,12 +13,29 @@ import torch
 from redqubit.config import resolve
 from redqubit.device import find_device
 from redqubit.registry import Registry, unknown
-from redqubit.result import Result, Summary, save_summary
+from redqubit.result import Result, Summary, load, save_summary
 from redqubit.runner import Cell, Progress, RunFolder, open_run, run_cells
 
 C = TypeVar("C")
 
 EXPERIMENTS: Registry["Experiment[Any]"] = Registry("experiment", "redqubit.experiments")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where an experiment runs, apart from what it computes.
+
+    Attributes:
+        data_dir: Folder of the data sets; REDQUBIT_DATA or downloads when None.
+        device: Where to compute.
+        artifacts: Folder in the run for models and pictures.
+        parts: Tables and figures that are asked for; all when empty.
+    """
+
+    data_dir: Path | None
+    device: torch.device
+    artifacts: Path
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -27,16 +45,22 @@ class Experiment(Generic[C]):
     Attributes:
         name: Name on the command line.
         source: The paper.
-        presets: Configs by name: "smoke" (under a minute), "laptop" (2 cores), "paper" (full size).
-        cells: The units of work of a config, given the folder of the data sets and the device.
+        presets: Configs by name: "smoke" (a minute or two), "laptop" (2 cores), "paper" (full size).
+        cells: The units of work of a config.
         summary: What the results say, with the panels of the report.
+        later: Stages after the first: each makes its cells from the results so far.
+        parts: Tables and figures that can be asked for by themselves.
+        data: Names of the data sets of a config, to be downloaded first.
     """
 
     name: str
     source: str
     presets: Mapping[str, C]
-    cells: Callable[[C, Path | None, torch.device], Sequence[Cell]]
+    cells: Callable[[C, Setting], Sequence[Cell]]
     summary: Callable[[C, Sequence[Result]], Summary]
+    later: tuple[Callable[[C, Setting, Sequence[Result]], Sequence[Cell]], ...] = ()
+    parts: tuple[str, ...] = ()
+    data: Callable[[C], Sequence[str]] = lambda config: ()
 
 
 def reproduce(
@@ -44,6 +68,7 @@ def reproduce(
     *,
     preset: str = "laptop",
     changes: Mapping[str, Any] | None = None,
+    parts: Sequence[str] = (),
     out: Path | None = None,
     data_dir: Path | None = None,
     workers: int = 1,
@@ -56,6 +81,8 @@ def reproduce(
         name: Name of the experiment, such as "robqunn".
         preset: Name of one of its configs.
         changes: Fields of the config to change.
+        parts: Tables and figures to make, such as "table5"; all by default. Others that the folder holds already are
+            kept and shown.
         out: The run folder; runs/<name>-<preset> by default.
         data_dir: Folder of the data sets; REDQUBIT_DATA or downloads by default.
         workers: Processes. Each cell uses its share of the threads.
@@ -68,19 +95,30 @@ def reproduce(
     experiment = EXPERIMENTS[name]
     if preset not in experiment.presets:
         raise unknown("preset", preset, experiment.presets)
+    for part in parts:
+        if part not in experiment.parts:
+            raise unknown("table or figure", part, experiment.parts)
     config = resolve(experiment.presets[preset], changes or {})
     folder = Path("runs", f"{name}-{preset}") if out is None else Path(out)
-    where = find_device(device)
+    setting = Setting(data_dir, find_device(device), folder / "artifacts", tuple(parts))
     plain = _plain(asdict(config))
     words = ["redqubit", "reproduce", name, "--preset", preset]
+    for part in parts:
+        words += re.split(r"(?=\d)", f"--{part}", maxsplit=1)
     words += [] if data_dir is None else ["--data-dir", str(data_dir)]
     for key in changes or {}:
         words += ["--set", f"{key}={json.dumps(plain[key])}"]
     rerun = shlex.join([*words, "--out", str(folder)])
-    cells = experiment.cells(config, data_dir, where)  # what is wrong with the config is told before any work
-    with open_run(folder, experiment=name, config={"preset": preset, **plain}, device=str(where), rerun=rerun) as run:
+    cells = list(experiment.cells(config, setting))  # what is wrong with the config is told before any work
+    where = str(setting.device)
+    with open_run(folder, experiment=name, config={"preset": preset, **plain}, device=where, rerun=rerun) as run:
         results = run_cells(cells, run, workers=workers, progress=progress)
-        finish(run, experiment.summary(config, results))
+        for stage in experiment.later:
+            cells += stage(config, setting, results)
+            results = run_cells(cells, run, workers=workers, progress=progress)
+        here = {cell.name for cell in cells}
+        others = [result for result in load(run.results) if result.cell not in here]  # of parts made before
+        finish(run, experiment.summary(config, [*results, *others]))
     return folder
 
 

@@ -10,7 +10,14 @@ from redqubit.experiments.robqunn.claims import summarise
 from redqubit.experiments.robqunn.config import PRESETS, RobQuNN
 
 EXPERIMENTS.register("robqunn")(
-    Experiment("robqunn", "El Maouaki et al., RobQuNNs, arXiv 2407.03875 (2024)", PRESETS, cells, summarise)
+    Experiment(
+        "robqunn",
+        "El Maouaki et al., RobQuNNs, arXiv 2407.03875 (2024)",
+        PRESETS,
+        cells,
+        summarise,
+        data=lambda config: (config.data,),
+    )
 )
 
 __all__ = ["PRESETS", "RobQuNN"]

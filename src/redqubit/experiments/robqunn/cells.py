@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from redqubit.data import Dataset, first_stratified, load_splits
 from redqubit.errors import UsageError
 from redqubit.evasion import FGSM, MIM, PGD, EvasionAttack, RandomNoise, Square
+from redqubit.experiments.base import Setting
 from redqubit.experiments.robqunn.config import ENTANGLED, QUANTUM, RobQuNN
 from redqubit.metrics import accuracy, is_correct
 from redqubit.models import CosineTwin, FeatureClassifier, QuNN, TwinCNN
@@ -25,10 +26,11 @@ from redqubit.training import logits, train, train_heads
 TUTORIAL = (3.44830, 4.49367, 3.78727, 3.42360)  # angles of PennyLane's random layer, seed 42
 
 
-def cells(config: RobQuNN, data_dir: Path | None, device: torch.device) -> list[Cell]:
+def cells(config: RobQuNN, setting: Setting) -> list[Cell]:
     """Return one cell per draw: all models of a draw are trained and attacked together, so that they pair up."""
-    check(config, load(config, data_dir)[0])
-    return [Cell(f"draw-{draw:03d}", partial(run_draw, config, data_dir, draw, device)) for draw in range(config.draws)]
+    check(config, load(config, setting.data_dir)[0])
+    run = partial(run_draw, config, setting.data_dir)
+    return [Cell(f"draw-{draw:03d}", partial(run, draw, setting.device)) for draw in range(config.draws)]
 
 
 def check(config: RobQuNN, data: Dataset) -> None:

@@ -1,11 +1,11 @@
 """The work of the Sim experiment: one cell per circuit and number of layers, and one for Haar-random states."""
 
 from functools import partial
-from pathlib import Path
 
 import torch
 
 from redqubit.errors import UsageError
+from redqubit.experiments.base import Setting
 from redqubit.experiments.sim2019.config import N_QUBITS, Sim2019
 from redqubit.experiments.sim2019.published import PUBLISHED
 from redqubit.quantum import Circuit
@@ -15,13 +15,13 @@ from redqubit.result import Result
 from redqubit.runner import Cell
 
 
-def cells(config: Sim2019, data_dir: Path | None, device: torch.device) -> list[Cell]:
+def cells(config: Sim2019, setting: Setting) -> list[Cell]:
     """Return the cells; this experiment needs no data set."""
     check(config)
     places = [(c, layers) for layers in config.layers for c in config.circuits]
     return [
         Cell("floor", partial(run_floor, config)),
-        *(Cell(f"circuit-{c:02d}-layers-{n}", partial(run_circuit, config, c, n, device)) for c, n in places),
+        *(Cell(f"circuit-{c:02d}-layers-{n}", partial(run_circuit, config, c, n, setting.device)) for c, n in places),
     ]
 
 
