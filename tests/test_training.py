@@ -1,12 +1,14 @@
 """Training: heads trained together take the steps of heads trained alone, and faults are told."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from redqubit.errors import UsageError
-from redqubit.training import logits, train, train_heads
+from redqubit.training import fine_tune, logits, train, train_heads
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -161,3 +163,43 @@ def test_logits_do_not_depend_on_the_batch_and_leave_the_mode(mode: bool) -> Non
     assert torch.allclose(one, many, atol=1e-6)
     assert not one.requires_grad
     assert net.training is mode
+
+
+def test_fine_tuning_is_adam_with_warm_up_and_half_a_cosine() -> None:
+    g = seeded(0)
+    x, y = torch.rand(40, 3, generator=g, dtype=torch.float64), torch.randint(2, (40,), generator=g)
+    net, alone = (nn.Linear(3, 2, dtype=torch.float64) for _ in range(2))
+    alone.load_state_dict(net.state_dict())
+    groups = [([net.weight], 0.1), ([net.bias], 0.3)]
+    fine_tune(
+        net, lambda i: (x[i], y[i]), 40, groups, epochs=3, batch_size=16, warmup=2, clip=0.05, generator=seeded(1)
+    )
+
+    optimizer = torch.optim.Adam([{"params": [alone.weight], "lr": 0.1}, {"params": [alone.bias], "lr": 0.3}])
+    order, step, total = seeded(1), 0, 6  # two whole batches a pass
+    for _ in range(3):
+        for places in torch.randperm(40, generator=order)[:32].split(16):
+            share = (step + 1) / 2 if step < 2 else (1 + math.cos(math.pi * (step - 2) / (total - 2))) / 2
+            for group, full in zip(optimizer.param_groups, (0.1, 0.3), strict=True):
+                group["lr"] = full * share
+            optimizer.zero_grad()
+            F.cross_entropy(alone(x[places]), y[places]).backward()
+            norm = torch.cat([alone.weight.grad.flatten(), alone.bias.grad]).norm()  # type: ignore[union-attr]
+            for p in alone.parameters():
+                assert p.grad is not None
+                p.grad *= min(1.0, 0.05 / (float(norm) + 1e-6))
+            optimizer.step()
+            step += 1
+    torch.testing.assert_close(net.weight, alone.weight)
+    torch.testing.assert_close(net.bias, alone.bias)
+
+
+def test_fine_tuning_leaves_frozen_weights_and_says_when_it_diverges() -> None:
+    x, y = torch.rand(8, 3), torch.zeros(8, dtype=torch.int64)
+    net = nn.Linear(3, 2)
+    net.weight.requires_grad_(False)
+    before = net.weight.clone()
+    fine_tune(net, lambda i: (x[i], y[i]), 8, [(net.parameters(), 0.1)], epochs=1, generator=seeded(0))
+    assert torch.equal(net.weight, before)
+    with pytest.raises(UsageError, match="diverged"):
+        fine_tune(net, lambda i: (x[i] * torch.inf, y[i]), 8, [(net.parameters(), 0.1)], generator=seeded(0))

@@ -131,10 +131,11 @@ def check(config: HQNNBackdoor, setting: Setting) -> None:
         raise UsageError(
             f"Argument `poison_rate` must be one of `rates` {list(config.rates)}, but is {config.poison_rate}."
         )
-    check_triggers(config)
     for part in config.sets:
         train_set, test_set = load(part, setting.data_dir)
         check_trainable(train_set)
+        if part == config.sets[0]:
+            check_triggers(config, train_set.x[:1])
         for rate in {config.poison_rate, *(config.rates if part == config.sets[0] else ())}:
             Backdoor(trigger("qcolor", {}), config.target_class, rate)(train_set, generator=torch.Generator())
         if part.augment and part.first_stage:

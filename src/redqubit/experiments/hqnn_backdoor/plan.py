@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
 
+from torch import Tensor
+
 from redqubit.errors import UsageError
 from redqubit.experiments.hqnn_backdoor.config import HYBRID, PARTS, TWIN, HQNNBackdoor, Pictures
 from redqubit.registry import unknown
@@ -224,9 +226,9 @@ def victim(spec: Spec, config: HQNNBackdoor, n_classes: int, found: Found) -> Vi
     )
 
 
-def check_triggers(config: HQNNBackdoor) -> None:
-    """Raise a `UsageError` for a trigger that cannot be made, before any work."""
+def check_triggers(config: HQNNBackdoor, x: Tensor) -> None:
+    """Raise a `UsageError` for a trigger that cannot be made or put into these pictures, before any work."""
     found: Found = {name: {} for name in SEARCHED}
-    for text in (*config.table1, *config.larger, config.control, *config.probes, *config.table6):
-        name, settings = trigger_named(text, config, found)
-        trigger(name, settings)
+    sweeps = (*single_changes(config), *double_changes(config))
+    for text in (*config.table1, *config.larger, config.control, *config.probes, *config.table6, *sweeps):
+        trigger(*trigger_named(text, config, found))(x)
