@@ -205,6 +205,17 @@ def test_real_files(real: Path, name: str, shape: tuple[int, ...], counts: list[
     assert len(test.classes) == test.n_classes == len(counts)
 
 
+def test_real_letters_give_250_a_class_where_there_are_so_many(real: Path) -> None:
+    fair, filled = (load(name, data_dir=real, download=False) for name in ("letters", "letters_extra"))
+    assert torch.equal(filled.x[: len(fair)], fair.x)
+    assert len(torch.unique(filled.x.flatten(1), dim=0)) == len(filled)  # no picture twice
+    counts = filled.y.bincount(minlength=26)
+    assert (int(counts.sum()), int(fair.y.bincount().max())) == (5284, 90)
+    assert [filled.classes[int(i)] for i in (counts >= 250).nonzero()] == ["C", "O", "S", "U"]
+    held_out = load("letters_extra", data_dir=real, split="test", download=False)
+    assert torch.equal(held_out.x, load("letters", data_dir=real, split="test", download=False).x)
+
+
 def test_real_pictures_equal_pillows(real: Path) -> None:
     test = load("imagenette", data_dir=real, split="test", download=False)
     with np.load(real / "imagenette128.npz", allow_pickle=False) as arrays:

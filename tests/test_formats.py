@@ -82,6 +82,40 @@ def test_emnist_letters_are_turned_upright_and_numbered_from_0(tmp_path: Path, z
     assert test.classes[25] == "Z"
 
 
+def test_kuzushiji_as_numpy_arrays(tmp_path: Path) -> None:
+    (tmp_path / "kmnist").mkdir()
+    np.savez_compressed(tmp_path / "kmnist" / "kmnist-test-imgs.npz", IMAGES)  # savez names it arr_0
+    with pytest.raises(UsageError, match=r"kmnist-test-labels\.npz"):  # half a split is none
+        load("kmnist", data_dir=tmp_path, split="test", download=False)
+    np.savez_compressed(tmp_path / "kmnist" / "kmnist-test-labels.npz", LABELS)
+    test = load("kmnist", data_dir=tmp_path, split="test", download=False)
+    assert torch.equal(test.x, torch.from_numpy(IMAGES / 255).float()[:, None])
+    assert test.y.tolist() == LABELS.tolist()
+    assert test.classes[:2] == ("o", "ki")
+
+
+@pytest.mark.parametrize("place", [".", "letters", "letters_extra"])
+def test_letters_extra_adds_to_the_training_samples_alone(tmp_path: Path, place: str) -> None:
+    (tmp_path / place).mkdir(exist_ok=True)
+    arrays = {"x_train": IMAGES[:4], "y_train": LABELS[:4], "x_test": IMAGES[4:6], "y_test": LABELS[4:6]}
+    extra = {"x_extra": IMAGES[6:], "y_extra": LABELS[6:]}
+    np.savez(tmp_path / place / "letters.npz", **arrays, **extra)
+    train = load("letters_extra", data_dir=tmp_path)
+    assert torch.equal(train.x, torch.from_numpy(IMAGES[[0, 1, 2, 3, *range(6, 12)]] / 255).float()[:, None])
+    assert train.y.tolist() == [label - 1 for label in (3, 1, 4, 1, 2, 6, 5, 3, 5, 8)]
+    assert load("letters_extra", data_dir=tmp_path, split="test").y.tolist() == [4, 8]
+    if place != "letters_extra":
+        assert load("letters", data_dir=tmp_path).y.tolist() == [2, 0, 3, 0]
+    np.savez(tmp_path / place / "letters.npz", **arrays)
+    with pytest.raises(UsageError, match="must hold x_extra, y_extra") as error:
+        load("letters_extra", data_dir=tmp_path)
+    one_line(error)
+    np.savez(tmp_path / place / "letters.npz", **arrays, x_extra=IMAGES[6:, :20], y_extra=LABELS[6:])
+    with pytest.raises(UsageError, match="images of one size") as error:
+        load("letters_extra", data_dir=tmp_path)
+    one_line(error)
+
+
 def cifar_record(labels: list[int], image: np.ndarray) -> bytes:
     return bytes(labels) + image.tobytes()
 

@@ -1,6 +1,6 @@
 """How publishers lay out a data set in files: IDX pairs, CIFAR batches, folders of pictures, npz samples."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -94,6 +94,33 @@ def _raw_or_gz(place: Path, name: str) -> Path | None:
     # Kaggle's copies say "-images.idx3-ubyte".
     names = (name, f"{name}.gz", name.replace("-idx", ".idx"), f"{name.replace('-idx', '.idx')}.gz")
     return next((place / n for n in names if (place / n).is_file()), None)
+
+
+@dataclass(frozen=True)
+class ArrayLayout:
+    """Kuzushiji-MNIST as NumPy arrays: one npz file of images and one of labels a split, each holding `arr_0`.
+
+    Attributes:
+        names: Files of images and of labels of each split.
+    """
+
+    names: Mapping[Split, tuple[str, str]]
+
+    def files(self, split: Split) -> tuple[str, ...]:
+        """Name the files that are looked for."""
+        return self.names[split]
+
+    def remotes(self, split: Split) -> tuple[Remote, ...]:
+        """Name the files to download for a split: none, as its publisher offers IDX files too."""
+        return ()
+
+    def read(self, place: Path, split: Split) -> Found | None:
+        """Read a split from a folder; None where the folder does not hold it."""
+        images, labels = (place / name for name in self.names[split])
+        if not (images.is_file() and labels.is_file()):
+            return None
+        (x,), (y,) = (formats.read_npz(path, ("arr_0",)) for path in (images, labels))
+        return Found(x, y, images.name)
 
 
 @dataclass(frozen=True)
@@ -237,15 +264,27 @@ def read_pictures(folder: Path, classes: tuple[str, ...], *, n_channels: int, si
     return Found(x, np.array([label for label, _ in paths]), folder.name)
 
 
-def read_sample(path: Path, split: Split, *, first_label: int) -> Found:
-    """Read a split of an npz file with x_<split> and y_<split>, or jpeg_<split>, off_<split> and y_<split>.
+def read_sample(path: Path, part: str, *, first_label: int) -> Found:
+    """Read a part of an npz file: x_<part> and y_<part>, or jpeg_<part>, off_<part> and y_<part>.
 
     Raises:
         UsageError: If the file is broken or lacks them.
     """
-    if f"jpeg_{split}" in formats.npz_keys(path):
-        blob, offsets, y = formats.read_npz(path, (f"jpeg_{split}", f"off_{split}", f"y_{split}"))
+    if f"jpeg_{part}" in formats.npz_keys(path):
+        blob, offsets, y = formats.read_npz(path, (f"jpeg_{part}", f"off_{part}", f"y_{part}"))
         x: NDArray[Any] = formats.decode_images(formats.split_blob(blob, offsets, str(path)), n_channels=3)
     else:
-        x, y = formats.read_npz(path, (f"x_{split}", f"y_{split}"))
+        x, y = formats.read_npz(path, (f"x_{part}", f"y_{part}"))
     return Found(x, y.astype(np.int64) - first_label if y.dtype.kind in "iu" else y, path.name)
+
+
+def joined(parts: Sequence[Found]) -> Found:
+    """Return the samples of several parts of one file, in this order.
+
+    Raises:
+        UsageError: If their images differ in size or type, or their labels in rank.
+    """
+    if len({(part.x.shape[1:], part.x.dtype, part.y.ndim) for part in parts}) > 1:
+        sizes = " and ".join(f"{part.x.shape} {part.x.dtype}" for part in parts)
+        raise UsageError(f"File `{parts[0].source}` must hold images of one size, but has {sizes}: save it again.")
+    return Found(np.concatenate([p.x for p in parts]), np.concatenate([p.y for p in parts]), parts[0].source)

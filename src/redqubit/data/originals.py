@@ -5,7 +5,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from redqubit.data.downloads import Remote
-from redqubit.data.layouts import CifarLayout, Found, IdxLayout, Layout, PictureLayout, Split, read_sample
+from redqubit.data.layouts import (
+    ArrayLayout,
+    CifarLayout,
+    Found,
+    IdxLayout,
+    Layout,
+    PictureLayout,
+    Split,
+    joined,
+    read_sample,
+)
 from redqubit.errors import UsageError
 
 
@@ -20,6 +30,7 @@ class Original:
         sample: Name of the npz file that may hold a part of it, with x_train, y_train, x_test, y_test, or
             with jpeg_*, off_* and y_* for JPEG bytes and their offsets.
         sample_first_label: Label of the first class in that file.
+        sample_extra: Whether x_extra and y_extra of that file follow its training samples.
         layouts: The publisher's own files.
         places: Folders below the data folder to look into, beside its own name and the data folder itself.
         splits: Splits it has.
@@ -31,6 +42,7 @@ class Original:
     n_classes: int = 0
     sample: str = ""
     sample_first_label: int = 0
+    sample_extra: bool = False
     layouts: tuple[Layout, ...] = ()
     places: tuple[str, ...] = ()
     splits: tuple[Split, ...] = ("train", "test")
@@ -51,9 +63,11 @@ class Original:
 
     def read(self, folder: Path, name: str, split: Split) -> Found | None:
         """Read a split from a data folder; None where it is not there."""
-        for path in (folder / name / self.sample, folder / self.sample):
+        for path in (folder / place / self.sample for place in (name, ".", *self.places)):
             if self.sample and path.is_file():
-                return read_sample(path, split, first_label=self.sample_first_label)
+                names = (split, "extra") if self.sample_extra and split == "train" else (split,)
+                parts = [read_sample(path, part, first_label=self.sample_first_label) for part in names]
+                return parts[0] if len(parts) == 1 else joined(parts)
         for place in (name, *(f"{name}/{p}" for p in self.places), *self.places, "."):
             for layout in self.layouts:
                 found = layout.read(folder / place, split)
@@ -103,6 +117,12 @@ _KMNIST = _mnist_like(
         "train": ("bdb82020997e1d708af4cf47b453dcf7", "e144d726b3acfaa3e44228e80efcd344"),
         "test": ("5c965bf0a639b31b8f53240b1b52f4d7", "7320c461ea6c1c855c0b718fb2a4b134"),
     },
+)
+_KMNIST_ARRAYS = ArrayLayout(
+    {
+        "train": ("kmnist-train-imgs.npz", "kmnist-train-labels.npz"),
+        "test": ("kmnist-test-imgs.npz", "kmnist-test-labels.npz"),
+    }
 )
 _EMNIST_ZIP = Remote(
     "gzip.zip",
@@ -187,7 +207,7 @@ ORIGINALS: dict[str, Original] = {
         shape=(1, 28, 28),
         classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
         sample="kmnist.npz",
-        layouts=(_KMNIST,),
+        layouts=(_KMNIST, _KMNIST_ARRAYS),
         places=("raw", "KMNIST/raw"),
     ),
     "emnist_letters": Original(
@@ -197,6 +217,14 @@ ORIGINALS: dict[str, Original] = {
         places=("gzip", "raw", "EMNIST/raw", "EMNIST/raw/gzip"),
     ),
     "letters": Original(shape=(1, 28, 28), classes=_LETTERS, sample="letters.npz", sample_first_label=1),
+    "letters_extra": Original(
+        shape=(1, 28, 28),
+        classes=_LETTERS,
+        sample="letters.npz",
+        sample_first_label=1,
+        sample_extra=True,
+        places=("letters",),
+    ),
     "devanagari": Original(
         shape=(1, 32, 32), classes=("ka", "kha", "ga", "gha", "nga", "cha"), sample="devanagari.npz"
     ),

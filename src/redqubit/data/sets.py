@@ -195,8 +195,8 @@ def load(
     `<data_dir>/<name>/`, else into the cache, and its checksum is compared.
 
     Args:
-        name: `digits`, `iris`, `mnist`, `fashion_mnist`, `kmnist`, `emnist_letters`, `letters`, `devanagari`,
-            `cifar10`, `cifar10_official_test`, `cifar100` or `imagenette` (128 x 128).
+        name: `digits`, `iris`, `mnist`, `fashion_mnist`, `kmnist`, `emnist_letters`, `letters`, `letters_extra` (more
+            in train), `devanagari`, `cifar10`, `cifar10_official_test`, `cifar100` or `imagenette` (128 x 128).
         data_dir: Folder with the files.
         split: "train" or "test".
         download: Whether to download what is absent.
