@@ -108,6 +108,12 @@ def test_quick_commands_run(arguments: list[str], folder: Path, monkeypatch: pyt
         audits = commands(ROOT / "README.md", "redqubit")
         (audit,) = [a for a in audits if {"hybrid", "iris"} <= set(a) and "--noise" not in a]
         assert CliRunner().invoke(app, [*audit, *TINY, "--set", "seeds=[0]"]).exit_code == 0
+    if name == "defend":  # takes the run of a command above it
+        audits = commands(ROOT / "README.md", "redqubit")
+        (audit,) = [a for a in audits if a[0] == "audit" and str(options["run"]) in a]
+        enough = shlex.split("--set n_train=100 --set n_test=120")
+        assert CliRunner().invoke(app, [*audit, *TINY, *enough]).exit_code == 0
+        arguments += shlex.split("--set n_defender=50 --set n_inputs=20 --set strip_overlays=20 --workers 1")
     if name == "audit":
         if options["data"] == "mnist":
             arguments = ["digits" if a == "mnist" else a for a in arguments]

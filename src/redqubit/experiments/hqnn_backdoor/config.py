@@ -77,7 +77,7 @@ PRESETS = {
     "smoke": HQNNBackdoor(
         sets=(
             Pictures(
-                "digits", 16, ("cnn3",), 800, 300, pretrained=False, epochs=8, batch_size=32, lr=5e-3, head_lr=1e-2
+                "digits", 16, ("cnn3",), 500, 300, pretrained=False, epochs=8, batch_size=32, lr=5e-3, head_lr=1e-2
             ),
         ),
         n_qubits=4,
@@ -119,13 +119,13 @@ PRESETS = {
         larger=("patch:6", "patch:8", "patch:11"),
         margin=1,
         rates=(0.1, 0.02),
-        depths=(1, 3, 6),
-        single=(-0.2, -0.05, 0.05, 0.2),
+        depths=(1, 6),
+        single=(-0.2, 0.05, 0.2),
         double=(-0.1, 0.1),
         search_stage="features.12",
         swarm_generations=8,
-        strip_overlays=32,
-        cleanse_steps=48,
+        strip_overlays=20,
+        cleanse_steps=32,
         cleanse_images_per_step=32,
         cleanse_restarts=1,
         pruning_rates=(0.1, 0.3, 0.5, 0.7, 0.9),
