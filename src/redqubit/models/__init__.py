@@ -1,5 +1,6 @@
 """Networks to audit, and their classical twins."""
 
+from redqubit.models.autoencoder import Autoencoder, latents, train_autoencoder, trained_autoencoder
 from redqubit.models.backbones import BACKBONES, Backbone, load_pretrained, read_state
 from redqubit.models.base import MODELS, FeatureClassifier
 from redqubit.models.classical import CosineTwin, TwinCNN
@@ -15,6 +16,7 @@ __all__ = [
     "BACKBONES",
     "HEADS",
     "MODELS",
+    "Autoencoder",
     "Backbone",
     "Bottleneck",
     "CosineTwin",
@@ -28,11 +30,14 @@ __all__ = [
     "TwinCNN",
     "WeightGradients",
     "converted",
+    "latents",
     "load_pretrained",
     "noisy",
     "on_backbone",
     "read_state",
     "saturation",
     "standardise",
+    "train_autoencoder",
+    "trained_autoencoder",
     "weight_gradients",
 ]
