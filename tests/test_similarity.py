@@ -16,8 +16,9 @@ from redqubit.quantum import Circuit, Gate, Input
 from redqubit.quantum.ansatzes import sim
 from redqubit.quantum.channels import Channel
 from redqubit.quantum.encodings import angle
+from redqubit.quantum.ess import class_shares, encoder_similarity
 from redqubit.quantum.gates import matrix
-from redqubit.quantum.similarity import Metric, class_shares, encoded, encoder_similarity, state_similarity
+from redqubit.quantum.similarity import Metric, encoded, state_similarity
 
 METRICS = get_args(Metric)
 
@@ -44,7 +45,7 @@ def projectors(psi: Tensor) -> Tensor:
 def by_definition(s: Tensor, r: Tensor, metric: Metric) -> float:
     """The formulas of the paper on one pair of density matrices."""
     a, b = s.numpy(), r.numpy()
-    if metric == "hilbert_schmidt":
+    if metric == "hilbert-schmidt":
         return float(1 - abs(np.trace(a.conj().T @ b)) / len(a))
     if metric == "frobenius":
         return float(np.linalg.norm(a - b))
@@ -80,12 +81,12 @@ def test_qiskit_and_pennylane_agree() -> None:
     fidelity = information.state_fidelity(
         information.Statevector(psi[0].numpy()), information.Statevector(phi[0].numpy())
     )
-    assert state_similarity(psi, phi, metric="hilbert_schmidt").item() == pytest.approx(1 - fidelity / 8)
+    assert state_similarity(psi, phi, metric="hilbert-schmidt").item() == pytest.approx(1 - fidelity / 8)
     assert state_similarity(psi, phi, metric="frobenius").item() == pytest.approx(math.sqrt(2 - 2 * fidelity))
     against_pure = information.state_fidelity(
         information.DensityMatrix(rho[0].numpy()), information.Statevector(psi[0].numpy())
     )
-    assert state_similarity(rho, psi, metric="hilbert_schmidt").item() == pytest.approx(1 - against_pure / 8)
+    assert state_similarity(rho, psi, metric="hilbert-schmidt").item() == pytest.approx(1 - against_pure / 8)
     for s, r in ((projectors(psi), projectors(phi)), (rho, projectors(psi)), (rho, mixed(1, 8, 8))):
         half = pennylane.math.trace_distance(s[0].numpy(), r[0].numpy())
         assert state_similarity(s, r, metric="trace").item() == pytest.approx(2 * float(half))
@@ -106,15 +107,15 @@ def test_frobenius_and_trace_are_distances(seed: int, dim: int) -> None:
 
 def test_what_the_papers_measure_is_at_equal_and_orthogonal_states() -> None:
     basis = torch.eye(16)
-    hs = state_similarity(basis, basis, metric="hilbert_schmidt")
+    hs = state_similarity(basis, basis, metric="hilbert-schmidt")
     assert hs[0, 0] == 1 - 1 / 16
     assert hs[0, 1] == 1
     assert state_similarity(basis, basis, metric="frobenius")[0, 1].item() == pytest.approx(math.sqrt(2))
     assert state_similarity(basis, basis, metric="trace")[0, 1] == 2
     # what is not a distance: a mixed state is "nearer" to a pure one than to itself
     tilted, zero = torch.diag(torch.tensor([0.6, 0.4]))[None], torch.eye(2)[:1]
-    assert state_similarity(tilted, zero, metric="hilbert_schmidt") < state_similarity(
-        tilted, tilted, metric="hilbert_schmidt"
+    assert state_similarity(tilted, zero, metric="hilbert-schmidt") < state_similarity(
+        tilted, tilted, metric="hilbert-schmidt"
     )
 
 

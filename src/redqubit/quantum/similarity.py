@@ -13,9 +13,10 @@ from redqubit.quantum.simulation.fuse import cast
 from redqubit.quantum.simulation.state_vector import check, state
 from redqubit.registry import unknown
 
-Metric = Literal["hilbert_schmidt", "frobenius", "trace"]
+Metric = Literal["hilbert-schmidt", "frobenius", "trace"]
 
 _CHUNK = 2**22  # complex numbers of matrix differences held at a time, 64 MiB
+_COMPILED = 64  # rows of a matrix up to which a kernel of ours is faster than a call of LAPACK for each difference
 _TOLERANCE = 1e-4  # of the trace and the norm, so that float32 states pass
 
 
@@ -24,7 +25,7 @@ def state_similarity(a: Tensor, b: Tensor, *, metric: Metric) -> Tensor:
 
     For density matrices s, r of dimension N
 
-    - "hilbert_schmidt": 1 - |Tr(s^H r)| / N. Not a distance: equal pure states have 1 - 1/N, and a mixed state can be
+    - "hilbert-schmidt": 1 - |Tr(s^H r)| / N. Not a distance: equal pure states have 1 - 1/N, and a mixed state can be
       nearer to another one than to itself;
     - "frobenius": ||s - r||_F = sqrt(Tr s^2 + Tr r^2 - 2 Re Tr(s r)), of pure states sqrt(2 - 2 F);
     - "trace": the sum of the singular values of s - r, of pure states 2 sqrt(1 - F); twice what is often called so;
@@ -51,69 +52,38 @@ def state_similarity(a: Tensor, b: Tensor, *, metric: Metric) -> Tensor:
         >>> [round(state_similarity(zero, plus, metric=m).item(), 4) for m in get_args(Metric)]
         [0.75, 1.0, 1.4142]
     """
-    if metric not in get_args(Metric):
-        raise unknown("metric", metric, get_args(Metric))
+    check_metric(metric)
     a, b = _checked(a, "a"), _checked(b, "b")
+    if a.shape[1] != b.shape[1]:
+        raise UsageError(
+            f"Arguments `a` and `b` must have equally large states, but have {a.shape[1]} and {b.shape[1]}."
+        )
+    return distances(a, b, metric=metric)
+
+
+def distances(a: Tensor, b: Tensor, *, metric: Metric) -> Tensor:
+    """Return what `state_similarity` does, of states that are known to be right, such as those of `encoded`."""
     dim = a.shape[1]
-    if b.shape[1] != dim:
-        raise UsageError(f"Arguments `a` and `b` must have equally large states, but have {dim} and {b.shape[1]}.")
     if a.ndim == b.ndim == 2:
         overlap = (a @ b.mH).abs().square()
-        if metric == "hilbert_schmidt":
+        if metric == "hilbert-schmidt":
             return 1 - overlap / dim
         distance = (1 - overlap).clamp(min=0).sqrt()
         return distance * (2**0.5 if metric == "frobenius" else 2)
     a, b = _matrices(a), _matrices(b)
     if metric == "trace":
         return _trace_distances(a, b)
-    inner = a.flatten(1).conj() @ b.flatten(1).T  # Tr(s^H r) of every pair
-    if metric == "hilbert_schmidt":
+    inner = _numbers(a) @ _numbers(b).T  # Tr(s^H r) of every pair, which is real
+    if metric == "hilbert-schmidt":
         return 1 - inner.abs() / dim
-    square = _purities(a)[:, None] + _purities(b) - 2 * inner.real
+    square = _purities(a)[:, None] + _purities(b) - 2 * inner
     return square.clamp(min=0).sqrt()
 
 
-def encoder_similarity(
-    circuit: Circuit, x: Tensor, reference_x: Tensor, reference_y: Tensor, n_classes: int, *, metric: Metric
-) -> Tensor:
-    """Return the mean distance of each encoded sample from the encoded members of each class.
-
-    The class with the least mean is the label that the encoder suggests, the one with the largest is the label
-    furthest from it.
-
-    Args:
-        circuit: The encoder: inputs and no weights; with noise channels up to 8 qubits.
-        x: Samples (B, n_inputs), in radians where they are angles.
-        reference_x: Samples (R, n_inputs) whose classes are known.
-        reference_y: Their classes (R,), each of 0 .. n_classes - 1 at least once.
-        n_classes: Number of classes C.
-        metric: A distance of `state_similarity`.
-
-    Returns:
-        (B, C), float64.
-
-    Raises:
-        UsageError: for a circuit with weights, a noisy one of too many qubits, labels that do not fit, or what
-            `state_similarity` refuses.
-
-    Reference: Kundu and Ghosh, arXiv 2411.14412, algorithm 1.
-
-    Example:
-        >>> from redqubit.quantum.encodings import angle
-        >>> reference = torch.tensor([[0.0], [0.1], [0.9]])
-        >>> scores = encoder_similarity(
-        ...     angle(1), torch.tensor([[0.2]]), reference, torch.tensor([0, 0, 1]), 2, metric="trace"
-        ... )
-        >>> scores.argmin(1).tolist(), scores.argmax(1).tolist()
-        ([0], [1])
-    """
-    members = class_shares(reference_y, n_classes)
-    if len(members) != len(reference_x):
-        raise UsageError(
-            f"Argument `reference_y` must have one class per sample ({len(reference_x)}), but has {len(members)}."
-        )
-    distances = state_similarity(encoded(circuit, x), encoded(circuit, reference_x), metric=metric)
-    return distances @ members.to(distances)
+def check_metric(metric: str) -> None:
+    """Raise a `UsageError` unless the metric is one of `Metric`."""
+    if metric not in get_args(Metric):
+        raise unknown("metric", metric, get_args(Metric))
 
 
 def encoded(circuit: Circuit, x: Tensor) -> Tensor:
@@ -158,31 +128,6 @@ def _from_words(coefficients: Tensor, n: int) -> Tensor:
     return rho.reshape(-1, *[2] * (2 * n)).permute(0, *rows, *columns).reshape(-1, 2**n, 2**n)
 
 
-def class_shares(y: Tensor, n_classes: int) -> Tensor:
-    """Return the matrix (R, C), float64, that takes distances from R samples to their means over each class.
-
-    Raises:
-        UsageError: when a label is not among the classes, or a class has no sample.
-
-    Example:
-        >>> class_shares(torch.tensor([0, 1, 0]), 2).tolist()
-        [[0.5, 0.0], [0.0, 1.0], [0.5, 0.0]]
-    """
-    if y.ndim != 1 or y.is_floating_point() or bool(((y < 0) | (y >= n_classes)).any()):
-        raise UsageError(
-            f"Argument `reference_y` must hold classes 0 .. {n_classes - 1}, but has others: number them so."
-        )
-    member = torch.nn.functional.one_hot(y.long(), n_classes).double()
-    sizes = member.sum(0)
-    if not bool(sizes.all()):
-        raise UsageError(
-            f"Argument `reference_y` must hold every class, but class {int(sizes.argmin())} has no sample: "
-            "add one or number the classes without gaps."
-        )
-    shares: Tensor = member / sizes
-    return shares
-
-
 def _checked(states: Tensor, name: str) -> Tensor:
     """Return states or density matrices as complex128, the states normalised to the last digit."""
     shape = tuple(states.shape)
@@ -207,13 +152,34 @@ def _matrices(states: Tensor) -> Tensor:
     return states if states.ndim == 3 else states[:, :, None] * states[:, None, :].conj()
 
 
+def _numbers(matrices: Tensor) -> Tensor:
+    """Return complex matrices (n, N, N) as rows of real numbers (n, 2 N N)."""
+    return torch.view_as_real(matrices).flatten(1)
+
+
 def _purities(matrices: Tensor) -> Tensor:
-    return matrices.abs().square().sum((1, 2))
+    return _numbers(matrices).square().sum(1)
 
 
 def _trace_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Return the sums of the absolute eigenvalues of all differences, which are Hermitian, a few at a time."""
-    step = max(1, _CHUNK // (a.shape[1] ** 2))
-    pairs = torch.cartesian_prod(torch.arange(len(a)), torch.arange(len(b))).to(a.device)
-    parts: list[Tensor] = [torch.linalg.eigvalsh(a[i] - b[j]).abs().sum(1) for i, j in (p.T for p in pairs.split(step))]
-    return torch.cat(parts).reshape(len(a), len(b))
+    """Return the sums of the absolute eigenvalues of all differences, which are Hermitian, some at a time."""
+    if a.device.type == "cpu" and a.shape[1] <= _COMPILED:
+        return _compiled_trace_distances(a, b)
+    out = torch.empty(len(a) * len(b), dtype=torch.float64, device=a.device)
+    for part in torch.arange(len(out), device=a.device).split(max(1, _CHUNK // a.shape[1] ** 2)):
+        out[part] = torch.linalg.eigvalsh(a[part // len(b)] - b[part % len(b)]).abs().sum(1)
+    return out.reshape(len(a), len(b))
+
+
+def _compiled_trace_distances(a: Tensor, b: Tensor) -> Tensor:
+    from redqubit.quantum.trace_norms import LANES, trace_norms  # Numba takes half a second to import
+
+    n, groups = a.shape[1], -(-len(b) // LANES)
+    left = _numbers(a).contiguous()
+    padded = torch.nn.functional.pad(_numbers(b), (0, 0, 0, groups * LANES - len(b)))
+    right = padded.reshape(groups, LANES, 2 * n * n).mT.contiguous()  # the same number of several matrices side by side
+    work = left.new_empty(2 * n * n + 6 * n + 2, LANES)
+    out = left.new_empty(len(a), groups * LANES)
+    addresses = left.data_ptr(), right.data_ptr(), work.data_ptr(), out.data_ptr()
+    trace_norms(1.0, n, len(a), groups, *addresses)
+    return out[:, : len(b)]

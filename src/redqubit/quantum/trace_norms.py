@@ -1,19 +1,25 @@
 """Trace norms of the differences of small Hermitian matrices, four pairs at a time, compiled by Numba.
 
-A call of LAPACK for each matrix of 16 x 16 costs more than its arithmetic. Here four differences lie side by side in one
-register: Householder reflections make them tridiagonal together, and the eigenvalues follow one matrix at a time.
+A call of LAPACK for each matrix of 16 x 16 costs more than its arithmetic. Here four differences lie side by side in a
+register: Householder reflections make them tridiagonal, and QL steps diagonal, all four together.
 
-Arrays, by their addresses: a (A, n, n, 2) complex numbers as pairs; b (G, n, n, 2, 4), four matrices side by side;
-work (2 n n + 6 n + 2, 4); out (A, G, 4).
+Arrays, by their addresses: a (count, n, n, 2) complex numbers as pairs; b (groups, n, n, 2, LANES), matrices side by
+side; work (2 n n + 6 n + 2, LANES); out (count, groups, LANES).
 
 Reference: Golub and Van Loan, "Matrix Computations" (2013), section 8.3.1 (tridiagonal form); Parlett, "The Symmetric
     Eigenvalue Problem" (1980), section 8.15 (QL without square roots).
 """
 
+from typing import Any
+
 import numba
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from redqubit.quantum.simulation.native.rows import (
+    BYTES,
     add,
     fma,
     fnma,
@@ -28,26 +34,58 @@ from redqubit.quantum.simulation.native.rows import (
     zero,
 )
 
+LANES = BYTES // 8  # float64 in a row
 _EPS = 2.220446049250313e-16
-_inner = numba.njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
+_TINY = 1e-100  # far below what rounding leaves of numbers near 1, and its square is no 0
+
+
+@intrinsic
+def divide(typingctx, a, b):
+    """Return a / b of two rows."""
+
+    def code(context, builder, signature, args):
+        return builder.fdiv(*args)
+
+    return a(a, b), code
+
+
+@intrinsic
+def off_zero(typingctx, a, tiny):
+    """Return a row in which numbers nearer to 0 than `tiny` are moved there, with their signs."""
+
+    def code(context, builder, signature, args):
+        value, bound = args
+        kind = value.type
+
+        def call(name, *numbers):
+            name = f"llvm.{name}.v{kind.count}f{a.dtype.bitwidth}"
+            function = ir.FunctionType(kind, [kind] * len(numbers))
+            return builder.call(cgutils.get_or_insert_function(builder.module, function, name), numbers)
+
+        below = builder.fcmp_ordered("<", call("fabs", value), bound)
+        return builder.select(below, call("copysign", bound, value), value)
+
+    return a(a, tiny), code
+
+
+_OPTIONS: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # not for Python
+_inner = numba.njit(nogil=True, error_model="numpy", **_OPTIONS)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def trace_norms(one, n, a, low, high, b, groups, work, out):
-    """Write the trace norms of a_i - b_j for the rows low <= i < high and all j; `one` is a float64."""
+def trace_norms(one, n, count, groups, a, b, work, out):
+    """Write the trace norms of a_i - b_j for `count` matrices a_i and all b_j, n x n; `one` is a float64."""
     a, b, work, out = pointer(one, a), pointer(one, b), pointer(one, work), pointer(one, out)
     size = lanes(work)
     vectors = part(work, 2 * n * n * size)
     diagonal, squares = part(vectors, 4 * n * size), part(vectors, 5 * n * size)
-    for i in range(low, high):
+    for i in range(count):
         for group in range(groups):
             left, right = part(a, i * 2 * n * n), part(b, group * 2 * n * n * size)
             for k in range(2 * n * n):
                 store(work, k * size, sub(splat(left, k), load(right, k * size)))
             _tridiagonal(n, work, vectors, diagonal, squares)
-            for lane in range(size):
-                at = part(out, (i * groups + group) * size + lane)
-                at[0] = _sum_of_magnitudes(n, part(diagonal, lane), part(squares, lane), size)
+            _sum_magnitudes(n, diagonal, squares, vectors, part(out, (i * groups + group) * size))
 
 
 @_inner
@@ -59,7 +97,7 @@ def _tridiagonal(n, m, v, diagonal, squares):
     """
     size = lanes(m)
     w = part(v, 2 * n * size)
-    beta = part(squares, n * size)  # and the row after it is kappa
+    beta = part(squares, n * size)  # and half of it in the row after
     for k in range(n - 1):
         store(diagonal, k * size, load(m, 2 * (k * n + k) * size))
         norm = zero(m)
@@ -73,26 +111,22 @@ def _tridiagonal(n, m, v, diagonal, squares):
             break
         for lane in range(size):
             first = 2 * (k + 1) * size + lane
-            whole, part_of_it = squares[k * size + lane], v[first] * v[first] + v[first + size] * v[first + size]
-            length = np.sqrt(whole) * np.sqrt(part_of_it)
-            beta[lane] = 1 / (whole + length) if whole > 0 else 0.0
-            if part_of_it > 0:
-                stretch = 1 + np.sqrt(whole / part_of_it)
+            whole, head = squares[k * size + lane], v[first] * v[first] + v[first + size] * v[first + size]
+            if head > _TINY:
+                stretch = 1 + np.sqrt(whole / head)
                 v[first] *= stretch
                 v[first + size] *= stretch
-            else:
-                v[first] = np.sqrt(whole)
+            else:  # its phase is lost in rounding, and does not matter
+                head, v[first], v[first + size] = 0.0, np.sqrt(whole), 0.0
+            beta[lane] = 1 / (whole + np.sqrt(whole) * np.sqrt(head)) if whole > _TINY else 0.0
+            beta[size + lane] = beta[lane] / 2
         _multiply(n, k + 1, m, v, w)
         b, kappa = load(beta, 0), zero(m)
         for i in range(2 * (k + 1), 2 * n):
             p = mul(b, load(w, i * size))
             store(w, i * size, p)
             kappa = fma(load(v, i * size), p, kappa)
-        kappa = mul(kappa, b)
-        store(beta, size, kappa)
-        for lane in range(size):
-            beta[size + lane] *= 0.5
-        kappa = load(beta, size)
+        kappa = mul(kappa, load(beta, size))
         for i in range(2 * (k + 1), 2 * n):
             store(w, i * size, fnma(kappa, load(v, i * size), load(w, i * size)))
         _subtract(n, k + 1, m, v, w)
@@ -136,47 +170,65 @@ def _subtract(n, begin, m, v, w):
 
 
 @_inner
-def _sum_of_magnitudes(n, d, e, step):
-    """Return sum |lambda| of a tridiagonal matrix: d its diagonal, e the squares beside it, `step` numbers apart."""
-    largest = 0.0
-    for i in range(n):
-        largest = max(largest, abs(d[i * step]))
-    for i in range(n - 1):
-        largest = max(largest, np.sqrt(e[i * step]))
-    small = (_EPS * largest) ** 2
+def _sum_magnitudes(n, d, e, work, out):
+    """Write sum |lambda| of tridiagonal matrices: d their diagonals, e the squares beside them; both are lost.
+
+    QL steps run from the last row up to the first that some matrix has not done with. Where a matrix has split before,
+    a step treats its parts as matrices of their own.
+    """
+    size = lanes(d)
+    small, shift, one, tiny = work, part(work, size), part(work, 2 * size), part(work, 3 * size)
+    for lane in range(size):
+        largest = 0.0
+        for i in range(n):
+            largest = max(largest, abs(d[i * size + lane]))
+        for i in range(n - 1):
+            largest = max(largest, np.sqrt(e[i * size + lane]))
+        small[lane], one[lane], tiny[lane] = (_EPS * largest) ** 2, 1.0, _TINY
     first = 0
-    for _ in range(60 * n):  # two passes an eigenvalue are usual
-        while first < n - 1 and e[first * step] <= small:
+    for _ in range(60 * n):  # two or three steps an eigenvalue are usual
+        while first < n - 1 and _all_below(e, first * size, small):
             first += 1
         if first >= n - 1:
             break
-        last = first + 1
-        while last < n - 1 and e[last * step] > small:
-            last += 1
-        _pass(first, last, d, e, step)
-    total = 0.0
-    for i in range(n):
-        total += abs(d[i * step])
-    return total
+        for lane in range(size):
+            begin, square = d[first * size + lane], e[first * size + lane]
+            shift[lane] = begin
+            if square > 0:
+                root = np.sqrt(square)
+                ratio = (d[(first + 1) * size + lane] - begin) / (2 * root)
+                shift[lane] -= root / (ratio + np.copysign(np.sqrt(1 + ratio * ratio), ratio))
+        _step(first, n - 1, d, e, load(shift, 0), load(one, 0), load(tiny, 0))
+    for lane in range(size):
+        out[lane] = 0.0
+        for i in range(n):
+            out[lane] += abs(d[i * size + lane])
 
 
 @_inner
-def _pass(first, last, d, e, step):
-    """Take one step of QL, shifted by Wilkinson's estimate of the first eigenvalue, on a block that does not split."""
-    root = np.sqrt(e[first * step])
-    ratio = (d[(first + 1) * step] - d[first * step]) / (2 * root)
-    shift = d[first * step] - root / (ratio + np.copysign(np.sqrt(1 + ratio * ratio), ratio))
-    c, s = 1.0, 0.0
-    gamma = d[last * step] - shift
-    p = gamma * gamma
+def _all_below(values, at, bounds):
+    below = True
+    for lane in range(lanes(values)):
+        below = below and values[at + lane] <= bounds[lane]
+    return below
+
+
+@_inner
+def _step(first, last, d, e, shift, one, tiny):
+    """Take a step of QL without square roots; gamma stays off 0, where its square would lose what it stands for."""
+    size = lanes(d)
+    s = sub(one, one)
+    gamma = off_zero(sub(load(d, last * size), shift), tiny)
+    p = mul(gamma, gamma)
     for i in range(last - 1, first - 1, -1):
-        square, old_c, old_gamma, here = e[i * step], c, gamma, d[i * step]
-        r = p + square
+        square, here, old = load(e, i * size), load(d, i * size), gamma
+        r = add(p, square)
         if i < last - 1:
-            e[(i + 1) * step] = s * r
-        c, s = p / r, square / r
-        gamma = c * (here - shift) - s * old_gamma
-        d[(i + 1) * step] = old_gamma + (here - gamma)
-        p = gamma * gamma / c if c > 0 else old_c * square
-    e[first * step] = s * p
-    d[first * step] = shift + gamma
+            store(e, (i + 1) * size, mul(s, r))
+        inverse = divide(one, r)
+        c, s = mul(p, inverse), mul(square, inverse)
+        gamma = off_zero(fnma(s, old, mul(c, sub(here, shift))), tiny)
+        store(d, (i + 1) * size, add(old, sub(here, gamma)))
+        p = mul(mul(gamma, gamma), divide(r, p))
+    store(e, first * size, mul(s, p))
+    store(d, first * size, add(shift, gamma))
