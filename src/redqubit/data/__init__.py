@@ -1,6 +1,7 @@
 """Data sets: labelled inputs in [0, 1], from scikit-learn, a folder, or a checked download."""
 
 from redqubit.data.pictures import as_rgb
+from redqubit.data.scaling import AngleScaling
 from redqubit.data.sets import (
     NAMES,
     SPLITS,
@@ -18,6 +19,7 @@ from redqubit.data.weights import find_weights
 __all__ = [
     "NAMES",
     "SPLITS",
+    "AngleScaling",
     "Dataset",
     "as_rgb",
     "check_trainable",
