@@ -23,9 +23,11 @@ from redqubit.experiments.hqnn_backdoor.config import HYBRID, PARTS, TWIN
 from redqubit.experiments.hqnn_backdoor.plan import (
     CLEAN,
     Spec,
-    check_parts,
     double_changes,
+    in_order,
     is_kept,
+    main_spec,
+    sets_for,
     single_changes,
     specs,
     trigger_named,
@@ -87,17 +89,24 @@ def test_reused_rows_are_those_of_table_1() -> None:
     ],
 )
 def test_a_reduced_run_reproduces_nothing(ours: Mean, theirs: float, says: str) -> None:
-    assert status(LAPTOP, "imagenette", ours, theirs, 0.7, 0.1) == says
-    assert status(LAPTOP, "imagenette", ours, theirs, 0.2, 0.1) == "not comparable"
+    assert status(ours, theirs, 0.7, full=False) == says
+    assert status(ours, theirs, 0.2, full=False) == "not comparable"
 
 
-def test_at_full_size_the_interval_decides() -> None:
+def test_at_full_size_the_interval_decides_on_the_right_side() -> None:
     ours = Mean(0.9, 0.85, 0.95, 3)
-    assert status(PAPER, "imagenette", ours, 0.94, 0.9, 0.1) == "reproduced"
-    assert status(PAPER, "imagenette", ours, 0.98, 0.9, 0.1) == "trend only"
+    assert status(ours, 0.94, 0.9, full=True) == "reproduced"
+    assert status(ours, 0.98, 0.9, full=True) == "trend only"
+    assert status(Mean(0.6, 0.05, 1.0, 3), 0.98, 0.9, full=True) == "not reproduced"  # however wide the interval
 
 
 # the plan
+
+
+def test_a_table_needs_its_own_data_alone() -> None:
+    assert [part.name for part in sets_for(LAPTOP, ["table1"])] == ["imagenette"]
+    assert [part.name for part in sets_for(LAPTOP, ["table4"])] == ["imagenette", "cifar10"]
+    assert len(sets_for(LAPTOP, [])) == 3
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -142,10 +151,9 @@ def test_triggers_are_what_their_names_say() -> None:
             trigger_named(wrong, LAPTOP, FOUND)
 
 
-def test_unknown_parts_are_refused() -> None:
-    assert check_parts(["figure6", "table1"]) == ("table1", "figure6")
-    with pytest.raises(UsageError, match="Unknown table or figure `table9`"):
-        check_parts(["table9"])
+def test_parts_come_in_the_order_of_the_paper() -> None:
+    assert in_order(["figure6", "table1"]) == ("table1", "figure6")
+    assert in_order([]) == PARTS
 
 
 # training
@@ -199,7 +207,7 @@ def test_models_of_a_seed_share_poison_and_backbone(small: trained.Material) -> 
     nets = [trained.build(SMOKE, spec_of(CLEAN, head), small)[0] for head in (HYBRID, TWIN, "prodsin")]
     states = [net.features.state_dict() for net in nets]
     assert all(torch.equal(states[0][key], state[key]) for state in states for key in state)
-    draws = [trained.poison(SMOKE, spec_of(t), Backdoor(Patch(3)), small).is_poisoned for t in ("patch:3", "wanet")]
+    draws = [trained.poison(spec_of(t), Backdoor(Patch(3)), small).is_poisoned for t in ("patch:3", "wanet")]
     assert torch.equal(*draws)
 
 
@@ -244,6 +252,10 @@ def test_grey_pictures_get_three_channels_of_the_size_asked_for() -> None:
         ({"control": "spot:3"}, "must be like patch:3"),
         ({"seeds": ()}, "must hold different values"),
         ({"n_defender": 290}, "must leave"),
+        ({"control": "qcolor"}, "needs no search"),
+        ({"heads": ("tan",)}, "Unknown head `tan`"),
+        ({"depths": (0, 2)}, "must be 1 layer or more"),
+        ({"strip_overlays": 200}, "must not exceed"),
     ],
 )
 def test_what_cannot_run_is_told_before_any_work(changes: dict[str, Any], says: str) -> None:
@@ -265,6 +277,85 @@ def test_the_command_names_what_it_does_not_know() -> None:
     assert "table9" in str(run.exception)
     run = CliRunner().invoke(app, ["reproduce", "sim2019", "--preset", "smoke", "--figure", "5"])
     assert isinstance(run.exception, UsageError)
+
+
+# claims, on numbers made up
+
+
+def made(head: str, trigger: str, rates: tuple[float, ...], accuracy: float = 0.9, floor: float = 0.02) -> list[Result]:
+    """Return what the training of a model would have left, a seed for each rate, of 1000 trials."""
+    out = []
+    for seed, rate in enumerate(rates):
+        spec = replace(main_spec(PAPER, head, trigger), seed=seed)
+        config = {**spec.config, "frozen": False}
+        for metric, value in (
+            ("attack_success_rate", rate),
+            ("clean_model_floor", floor),
+            ("untriggered_floor", floor),
+            ("backdoor_accuracy", accuracy + 0.001 * seed),
+            ("train_attack_success_rate", rate),
+        ):
+            k = round(1000 * value)
+            out.append(Result("hqnn-backdoor", spec.name, metric, k / 1000, config, 0.0, 1.0, k, 1000, seed))
+    return out
+
+
+def verdict(results: list[Result], words: str) -> str:
+    (finding,) = [f for f in summarise(PAPER, results).findings if words in f.text]
+    return finding.status
+
+
+TABLE1 = PAPER.table1
+
+
+def under_table1(head: str, *rates: float, accuracy: float = 0.9) -> list[Result]:
+    return [r for t in TABLE1 for r in made(head, t, rates, accuracy)]
+
+
+@pytest.mark.parametrize(
+    ("hybrid", "twin", "says"),
+    [
+        ((0.1, 0.12, 0.11), (0.9, 0.93, 0.91), "holds"),
+        ((0.9, 0.93, 0.91), (0.1, 0.12, 0.11), "fails"),
+        ((0.1, 0.9, 0.5), (0.5, 0.4, 0.6), "unclear"),
+        ((0.5, 0.5, 0.5), (0.6, 0.6, 0.6), "unclear"),  # three seeds that agree are no interval of no width
+    ],
+)
+def test_more_robust_is_a_paired_interval(hybrid: tuple[float, ...], twin: tuple[float, ...], says: str) -> None:
+    results = under_table1(HYBRID, *hybrid) + under_table1(TWIN, *twin)
+    assert verdict(results, "more robust to backdoors") == says
+
+
+def test_collapsed_or_deaf_networks_are_not_more_robust() -> None:
+    twins = under_table1(TWIN, 0.9, 0.93, 0.91)
+    collapsed = under_table1(HYBRID, 0.0, 0.01, 0.02, accuracy=0.1)
+    assert verdict(collapsed + twins, "more robust to backdoors") == "unclear"
+    deaf = under_table1(HYBRID, 0.1, 0.12, 0.11) + made(HYBRID, PAPER.control, (0.1, 0.2, 0.1))
+    assert verdict(deaf + twins, "more robust to backdoors") == "unclear"
+
+
+def test_the_circuit_is_credited_only_beside_the_product_of_sines() -> None:
+    hybrid = [r for t in PAPER.probes for r in made(HYBRID, t, (0.1, 0.12, 0.11))]
+    alike = {"tanh": (0.9, 0.93, 0.91), "sine": (0.9, 0.92, 0.95), "prodsin": (0.1, 0.13, 0.1)}
+    heads = [r for head, rates in alike.items() for t in PAPER.probes for r in made(head, t, rates)]
+    assert verdict(hybrid + heads, "It is the circuit") == "unclear"
+    other = [r for t in PAPER.probes for r in made("prodsin", t, (0.8, 0.83, 0.85))]
+    heads = [r for r in heads if r.config["head"] != "prodsin"] + other
+    assert verdict(hybrid + heads, "It is the circuit") == "holds"
+
+
+def test_rates_need_intervals_on_the_right_side() -> None:
+    def at(rates: dict[float, tuple[float, ...]], trigger: str) -> list[Result]:
+        rows = []
+        for rate, values in rates.items():
+            for r in made(HYBRID, trigger, values):
+                rows.append(replace(r, config={**r.config, "rate": rate}))
+        return rows
+
+    rivals = at({0.1: (0.95, 0.96, 0.94), 0.01: (0.02, 0.03, 0.01)}, "wanet")
+    works, mixed, not_ = ((0.97, 0.98, 0.99), (0.5, 0.99, 0.9), (0.1, 0.12, 0.11))
+    for at_least, says in ((works, "holds"), (mixed, "unclear"), (not_, "fails")):
+        assert verdict(at({0.1: works, 0.01: at_least}, "qcolor") + rivals, "every poisoning rate") == says
 
 
 # the whole

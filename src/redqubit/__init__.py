@@ -11,6 +11,7 @@ from redqubit.version import __version__
 
 if TYPE_CHECKING:
     from redqubit.auditing import Audit, audit
+    from redqubit.backdoors import TRIGGERS, Backdoor
     from redqubit.data import Dataset, load, load_splits
     from redqubit.defending import Defending, defend
     from redqubit.errors import UsageError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 # Names are imported when first used: `redqubit --help` and a reader of results need no torch.
 _HOMES = {
     "redqubit.auditing": ("Audit", "audit"),
+    "redqubit.backdoors": ("TRIGGERS", "Backdoor"),
     "redqubit.data": ("Dataset", "load", "load_splits"),
     "redqubit.defending": ("Defending", "defend"),
     "redqubit.errors": ("UsageError",),
@@ -41,6 +43,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "ATTACKS",
     "Audit",
+    "Backdoor",
     "Channel",
     "Circuit",
     "Dataset",
@@ -60,6 +63,7 @@ __all__ = [
     "RandomNoise",
     "Result",
     "Square",
+    "TRIGGERS",
     "UsageError",
     "Weight",
     "__version__",

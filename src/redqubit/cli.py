@@ -136,7 +136,7 @@ def reproduce_command(
     for part in parts:
         if part not in experiment.parts:
             raise unknown("table or figure", part, experiment.parts)
-    for data in experiment.data(resolved):
+    for data in experiment.data(resolved, parts):
         _download(data, data_dir, silent=quiet or as_json)
     with cell_bar(quiet or as_json) as progress:
         folder = reproduce(

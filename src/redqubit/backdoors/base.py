@@ -139,15 +139,19 @@ class Poisoned:
         touched = self.is_poisoned | self.is_cover
         return torch.where(touched, touched.cumsum(0) - 1, -1)
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(
+        self, indices: Tensor, clean: Tensor | None = None, changed: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return inputs and labels of the samples at these places, without a copy of the set.
 
         Args:
             indices: Places in 0..M-1, int64, (B,).
+            clean: What stands for the inputs of the clean set, such as maps of the frozen part of a network, (N, ...).
+            changed: The same of `changed`, (P, ...).
         """
-        x = self.clean.x[self.source[indices]]
+        x = (self.clean.x if clean is None else clean)[self.source[indices]]
         place = self._place[indices]
-        x[place >= 0] = self.changed[place[place >= 0]]
+        x[place >= 0] = (self.changed if changed is None else changed)[place[place >= 0]]
         return x, self.y[indices]
 
     def batches(self, batch_size: int = BATCH) -> Iterator[tuple[Tensor, Tensor]]:

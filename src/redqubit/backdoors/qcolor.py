@@ -93,8 +93,9 @@ class QcolorFront:
     def best(self, min_ssim: float = 0.99) -> Choice:
         """Choose the least loss among the candidates with SSIM >= `min_ssim`, or the knee when there is none.
 
-        The knee is where both objectives, scaled to [0, 1] over the front, have the least sum. A candidate whose mean
-        loss is within the larger standard deviation over seeds of the least one is reported as tied.
+        The knee is where both objectives, scaled to [0, 1] over the front, have the least sum. Any evaluated candidate
+        that is similar enough, and whose mean loss is within the larger standard deviation over seeds of the least
+        one, is reported as tied.
 
         Example:
             >>> near = QcolorCandidate(Qcolor(1.02), (2.0, 2.1, 1.9), 0.001)
@@ -109,11 +110,8 @@ class QcolorFront:
             place = knee(losses, [candidate.dissimilarity for candidate in self.candidates])
             return Choice(self.candidates[place], "knee", (), False)
         least = min(similar, key=lambda candidate: candidate.loss)
-        tied = tuple(
-            other
-            for other in similar
-            if other is not least and other.loss - least.loss <= max(other.spread, least.spread)
-        )
+        rivals = [c for c in self.evaluated if c.ssim >= min_ssim and c.trigger != least.trigger]
+        tied = tuple(c for c in rivals if c.loss - least.loss <= max(c.spread, least.spread))
         return Choice(least, "ssim", tied, len(least.losses) >= SEEDS and not tied)
 
 

@@ -50,7 +50,7 @@ class Experiment(Generic[C]):
         summary: What the results say, with the panels of the report.
         later: Stages after the first: each makes its cells from the results so far.
         parts: Tables and figures that can be asked for by themselves.
-        data: Names of the data sets of a config, to be downloaded first.
+        data: Names of the data sets that some parts of a config need, to be downloaded first.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Experiment(Generic[C]):
     summary: Callable[[C, Sequence[Result]], Summary]
     later: tuple[Callable[[C, Setting, Sequence[Result]], Sequence[Cell]], ...] = ()
     parts: tuple[str, ...] = ()
-    data: Callable[[C], Sequence[str]] = lambda config: ()
+    data: Callable[[C, Sequence[str]], Sequence[str]] = lambda config, parts: ()
 
 
 def reproduce(
@@ -103,8 +103,9 @@ def reproduce(
     setting = Setting(data_dir, find_device(device), folder / "artifacts", tuple(parts))
     plain = _plain(asdict(config))
     words = ["redqubit", "reproduce", name, "--preset", preset]
-    for part in parts:
+    for part in _with_earlier(parts, folder, experiment.parts):
         words += re.split(r"(?=\d)", f"--{part}", maxsplit=1)
+    words += [] if device == "cpu" else ["--device", device]
     words += [] if data_dir is None else ["--data-dir", str(data_dir)]
     for key in changes or {}:
         words += ["--set", f"{key}={json.dumps(plain[key])}"]
@@ -120,6 +121,16 @@ def reproduce(
         others = [result for result in load(run.results) if result.cell not in here]  # of parts made before
         finish(run, experiment.summary(config, [*results, *others]))
     return folder
+
+
+def _with_earlier(parts: Sequence[str], folder: Path, known: Sequence[str]) -> tuple[str, ...]:
+    """Return these parts and those that the folder was made for before; () stands for all."""
+    try:
+        command = str(json.loads((folder / "run.json").read_text(encoding="utf-8"))["rerun"])
+    except (OSError, ValueError, KeyError):
+        return tuple(parts)
+    before = {kind + n for kind, n in re.findall(r"--(table|figure) (\d+)", command)}
+    return tuple(part for part in known if part in before | set(parts)) if before and parts else ()
 
 
 def finish(run: RunFolder, summary: Summary) -> None:

@@ -8,6 +8,7 @@ from redqubit.experiments.base import EXPERIMENTS, Experiment
 from redqubit.experiments.hqnn_backdoor.cells import first, second, third
 from redqubit.experiments.hqnn_backdoor.claims import summarise
 from redqubit.experiments.hqnn_backdoor.config import PARTS, PRESETS, SOURCE, HQNNBackdoor
+from redqubit.experiments.hqnn_backdoor.plan import sets_for
 
 EXPERIMENTS.register("hqnn-backdoor")(
     Experiment(
@@ -18,7 +19,7 @@ EXPERIMENTS.register("hqnn-backdoor")(
         summarise,
         (second, third),
         PARTS,
-        lambda config: tuple(part.name for part in config.sets),
+        lambda config, parts: [part.name for part in sets_for(config, parts)],
     )
 )
 

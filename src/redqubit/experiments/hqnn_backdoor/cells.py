@@ -1,6 +1,7 @@
 """The work of the backdoor experiment: search the colour triggers, train clean and poisoned models, look at them."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from redqubit.backdoors import Backdoor, Poisoned, Trigger
-from redqubit.data import check_trainable
+from redqubit.data import check_trainable, first_stratified
 from redqubit.defending.cells import defense_cells
 from redqubit.defending.config import Defending
+from redqubit.defending.config import check as check_defenses
 from redqubit.errors import UsageError
 from redqubit.experiments.base import Setting
 from redqubit.experiments.hqnn_backdoor.config import HYBRID, TWIN, HQNNBackdoor, Pictures
@@ -22,9 +24,11 @@ from redqubit.experiments.hqnn_backdoor.plan import (
     SEARCHED,
     Found,
     Spec,
-    check_parts,
     check_triggers,
+    in_order,
     is_kept,
+    layers,
+    sets_for,
     specs,
     trigger_named,
     victim,
@@ -45,7 +49,7 @@ from redqubit.experiments.hqnn_backdoor.training import (
 )
 from redqubit.explain import Box, cosine, grad_cam, mass_inside
 from redqubit.metrics import BackdoorRates, accuracy, is_correct, lpips, psnr, ssim
-from redqubit.models.narrow import FromStage, PooledFeatures, saturation
+from redqubit.models.narrow import HEADS, FromStage, PooledFeatures, saturation
 from redqubit.models.weight_gradients import weight_gradients
 from redqubit.result import Result
 from redqubit.runner import Cell
@@ -65,23 +69,23 @@ def first(config: HQNNBackdoor, setting: Setting) -> list[Cell]:
     Raises:
         UsageError: for a config that cannot run, or absent data or weights.
     """
-    parts = check_parts(setting.parts)
+    parts = in_order(setting.parts)
     check(config, setting)
     wanted = specs(config, parts)
     cells = []
     for name in SEARCHED:
         if any(spec.trigger == name for spec in wanted) or (name == "qcolor" and "table4" in parts):
             cells.append(Cell(f"search-{name}", partial(search_cell, config, name, setting)))
-    cells += [_model_cell(config, spec, {}, setting) for spec in wanted if spec.trigger == CLEAN]
-    return cells
+    clean = [spec for spec in wanted if spec.trigger == CLEAN]
+    return cells + [Cell(spec.name, partial(run_clean, config, spec, setting)) for spec in clean]
 
 
 def second(config: HQNNBackdoor, setting: Setting, results: Sequence[Result]) -> list[Cell]:
     """Return the poisoned models, those with frozen backbones, and how far triggers can be seen."""
-    parts = check_parts(setting.parts)
+    parts = in_order(setting.parts)
     found = searched(results)
     wanted = [spec for spec in specs(config, parts) if spec.trigger != CLEAN]
-    cells = [_model_cell(config, spec, found, setting) for spec in wanted]
+    cells = [Cell(spec.name, partial(run_poisoned, config, spec, found, setting)) for spec in wanted]
     if "table4" in parts:
         cells += [
             Cell(f"frozen-{spec.name}", partial(run_frozen, config, spec, found, setting))
@@ -90,18 +94,15 @@ def second(config: HQNNBackdoor, setting: Setting, results: Sequence[Result]) ->
             for head in (HYBRID, TWIN)
             for seed in config.seeds
             for text in ("qcolor", config.control)
-            for spec in [Spec(part.name, backbone, head, _depth(config, head), text, config.poison_rate, seed)]
+            for spec in [Spec(part.name, backbone, head, layers(head, config.depth), text, config.poison_rate, seed)]
         ]
-    seen = list(dict.fromkeys((spec.data, spec.trigger) for spec in wanted))
-    return cells + [
-        Cell(f"similarity-{data}-{text}", partial(run_similarity, config, data, text, found, setting))
-        for data, text in seen
-    ]
+    seen = dict.fromkeys(spec.trigger for spec in wanted if spec.data == config.sets[0].name)
+    return cells + [Cell(f"similarity-{text}", partial(run_similarity, config, text, found, setting)) for text in seen]
 
 
 def third(config: HQNNBackdoor, setting: Setting, results: Sequence[Result]) -> list[Cell]:
     """Return the heat maps and the defenses."""
-    parts = check_parts(setting.parts)
+    parts = in_order(setting.parts)
     found = searched(results)
     cells = []
     kept = [spec for spec in specs(config, [p for p in parts if p in (*CAMS, *DEFENDED)]) if is_kept(spec, config)]
@@ -127,24 +128,33 @@ def check(config: HQNNBackdoor, setting: Setting) -> None:
     for name in ("seeds", "sweep_seeds", "search_seeds", "rates", "depths"):
         if not getattr(config, name) or len(set(getattr(config, name))) < len(getattr(config, name)):
             raise UsageError(f"Argument `{name}` must hold different values, but is {list(getattr(config, name))}.")
+    if min(config.depths) < 1 or config.depth < 1:
+        raise UsageError("Arguments `depth` and `depths` must be 1 layer or more.")
     if config.poison_rate not in config.rates:
         raise UsageError(
             f"Argument `poison_rate` must be one of `rates` {list(config.rates)}, but is {config.poison_rate}."
         )
-    for part in config.sets:
+    if config.control in SEARCHED:
+        raise UsageError(f"Argument `control` must be a trigger that needs no search, but is {config.control}.")
+    for head in config.heads:
+        HEADS[head]  # refuses unknown ones
+    check_defenses(defending(config))
+    main = config.sets[0]
+    for part in sets_for(config, setting.parts):
         train_set, test_set = load(part, setting.data_dir)
         check_trainable(train_set)
-        if part == config.sets[0]:
-            check_triggers(config, train_set.x[:1])
-        for rate in {config.poison_rate, *(config.rates if part == config.sets[0] else ())}:
-            Backdoor(trigger("qcolor", {}), config.target_class, rate)(train_set, generator=torch.Generator())
+        corner = replace(train_set, x=train_set.x[:, :, :1, :1])  # the rates need no whole pictures
+        for rate in {config.poison_rate, *(config.rates if part == main else ())}:
+            Backdoor(trigger("qcolor", {}), config.target_class, rate)(corner, generator=torch.Generator())
         if part.augment and part.first_stage:
             raise UsageError(f"Argument `augment` must be false for {part.name}, whose first stages are not trained.")
-        if len(test_set) < config.n_defender + config.n_inputs and part == config.sets[0]:
-            raise UsageError(
-                f"Argument `n_test` must leave {config.n_inputs} inputs beside the {config.n_defender} of the "
-                f"defender, but {part.name} has {len(test_set)}."
-            )
+        if part == main:
+            check_triggers(config, train_set.x[:1])
+            if len(test_set) < config.n_defender + config.n_inputs:
+                raise UsageError(
+                    f"Argument `n_test` must leave {config.n_inputs} inputs beside the {config.n_defender} of the "
+                    f"defender, but {part.name} has {len(test_set)}."
+                )
         for backbone in part.backbones:
             find_pretrained(config, part, backbone, setting.data_dir)
 
@@ -158,10 +168,6 @@ def searched(results: Iterable[Result]) -> Found:
     }
 
 
-def _depth(config: HQNNBackdoor, head: str) -> int:
-    return config.depth if head in (HYBRID, "prodsin") else 0
-
-
 def _part(config: HQNNBackdoor, data: str) -> Pictures:
     return next(part for part in config.sets if part.name == data)
 
@@ -170,24 +176,19 @@ def _material(config: HQNNBackdoor, spec: Spec, setting: Setting) -> Material:
     return material(config, _part(config, spec.data), spec.backbone, setting.data_dir, setting.device)
 
 
-def _model_cell(config: HQNNBackdoor, spec: Spec, found: Found, setting: Setting) -> Cell:
-    run = run_clean if spec.trigger == CLEAN else run_poisoned
-    return Cell(spec.name, partial(run, config, spec, found, setting))
-
-
-def run_clean(config: HQNNBackdoor, spec: Spec, found: Found, setting: Setting) -> list[Result]:
+def run_clean(config: HQNNBackdoor, spec: Spec, setting: Setting) -> list[Result]:
     """Train a model without poison; its weights stay."""
     m = _material(config, spec, setting)
     net, late = train(config, spec, m, None)
-    save_victim(victim(spec, config, m.train.n_classes, found), net, setting.artifacts)
+    save_victim(victim(spec, config, m.train.n_classes, {}), net, setting.artifacts)
+    some = first_stratified(m.test, min(N_GRADIENT, len(m.test)))
     record = Record(spec.name, spec)
     record.share("clean_accuracy", accuracy(is_correct(in_batches(late, m.test_maps), m.test.y)))
     record.share("train_accuracy", accuracy(is_correct(in_batches(late, m.train_maps), m.train.y)))
-    record.value("saturation", saturation(net, m.test.x[:N_GRADIENT]))
-    record.value("pretrained", float(m.weights is not None))
+    record.value("saturation", saturation(net, some.x))
     if spec.head in MIDDLES and spec.data == config.sets[0].name:
         names = {"FC1": "down.weight", "FC2": MIDDLES[spec.head], "FC3": "up.weight"}
-        gradients = weight_gradients(net, m.test.x[:N_GRADIENT], m.test.y[:N_GRADIENT], tuple(names.values()))
+        gradients = weight_gradients(net, some.x, some.y, tuple(names.values()))
         for layer, g in (("total", gradients["total"]), *((fc, gradients[name]) for fc, name in names.items())):
             record.value("n_weights", g.n_weights, layer=layer)
             record.value("gradient_norm", g.norm, layer=layer)
@@ -203,7 +204,7 @@ def run_poisoned(config: HQNNBackdoor, spec: Spec, found: Found, setting: Settin
     m = _material(config, spec, setting)
     v = victim(spec, config, m.train.n_classes, found)
     assert v.backdoor is not None
-    poisoned = poison(config, spec, v.backdoor, m)
+    poisoned = poison(spec, v.backdoor, m)
     net, late = train(config, spec, m, poisoned)
     if is_kept(spec, config):
         save_victim(v, net, setting.artifacts)
@@ -211,16 +212,16 @@ def run_poisoned(config: HQNNBackdoor, spec: Spec, found: Found, setting: Settin
     record = Record(spec.name, spec)
     record.rates(_rates(v.backdoor, m, poisoned, clean, late))
     record.value("n_poisoned", int(poisoned.is_poisoned.sum()))
-    record.value("saturation", saturation(net, m.test.x[:N_GRADIENT]))
+    record.value("saturation", saturation(net, first_stratified(m.test, min(N_GRADIENT, len(m.test))).x))
     return record.results
 
 
 def run_frozen(config: HQNNBackdoor, spec: Spec, found: Found, setting: Setting) -> list[Result]:
-    """Put a new head on the clean model's backbone and train that alone, on clean and on poisoned pictures."""
+    """Put an untrained head on the clean model's backbone and train that alone, on clean and on poisoned pictures."""
     m = _material(config, spec, setting)
     backdoor = victim(spec, config, m.train.n_classes, found).backdoor
     assert backdoor is not None
-    poisoned = poison(config, spec, backdoor, m)
+    poisoned = poison(spec, backdoor, m)
     record = Record(f"frozen-{spec.name}", spec, frozen=True)
     clean, dirty = (_new_head(config, spec, m, part, found, setting) for part in (None, poisoned))
     record.rates(_rates(backdoor, m, poisoned, clean, dirty))
@@ -231,7 +232,7 @@ def run_frozen(config: HQNNBackdoor, spec: Spec, found: Found, setting: Setting)
 def _new_head(
     config: HQNNBackdoor, spec: Spec, m: Material, poisoned: Poisoned | None, found: Found, setting: Setting
 ) -> FromStage:
-    """Return the clean model with a head drawn anew and trained alone."""
+    """Return the clean model with the head that it started from, trained alone."""
     late = _loaded(config, spec.clean, m, found, setting)
     fresh, _ = build(config, spec, m)
     parameters = []
@@ -257,13 +258,14 @@ def _new_head(
     return late.eval()
 
 
-def run_similarity(config: HQNNBackdoor, data: str, text: str, found: Found, setting: Setting) -> list[Result]:
-    """Measure how far triggered test pictures are from clean ones."""
-    _, test = load(_part(config, data), setting.data_dir)
-    x = test.x[:N_SIMILAR]
+def run_similarity(config: HQNNBackdoor, text: str, found: Found, setting: Setting) -> list[Result]:
+    """Measure how far triggered test pictures of the first set are from clean ones."""
+    main = config.sets[0]
+    _, test = load(main, setting.data_dir)
+    x = first_stratified(test, min(N_SIMILAR, len(test))).x
     changed = in_batches(trigger(*trigger_named(text, config, found)), x)
-    spec = Spec(data, "", "", 0, text, config.poison_rate, config.seeds[0])
-    record = Record(f"similarity-{data}-{text}", spec)
+    spec = Spec(main.name, "", "", 0, text, config.poison_rate, config.seeds[0])
+    record = Record(f"similarity-{text}", spec)
     record.mean("ssim", ssim(x, changed))
     record.mean("psnr", psnr(x, changed))
     try:

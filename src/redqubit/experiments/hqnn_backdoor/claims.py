@@ -1,7 +1,10 @@
 """What the results say about the paper's claims."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
+
+import torch
 
 from redqubit.defending import checks as defense_checks
 from redqubit.defending import findings as defense_findings
@@ -9,21 +12,25 @@ from redqubit.defending import trigger_label
 from redqubit.experiments.hqnn_backdoor import published
 from redqubit.experiments.hqnn_backdoor.config import HYBRID, SOURCE, TWIN, HQNNBackdoor
 from redqubit.experiments.hqnn_backdoor.panels import panels
-from redqubit.experiments.hqnn_backdoor.plan import CLEAN, SEARCHED, Spec, victim
+from redqubit.experiments.hqnn_backdoor.plan import CLEAN, SEARCHED, Spec, layers, main_spec, victim
 from redqubit.experiments.hqnn_backdoor.published import SUCCESS
-from redqubit.experiments.hqnn_backdoor.rows import CHANCE, NAMES, is_full, seeds, trigger_words
-from redqubit.experiments.hqnn_backdoor.table import Table
-from redqubit.result import Finding, Flag, Result, Summary
-from redqubit.statistics import Difference
+from redqubit.experiments.hqnn_backdoor.rows import CHANCE, NAMES, seeds, trigger_words
+from redqubit.experiments.hqnn_backdoor.table import Mean, Table
+from redqubit.experiments.hqnn_backdoor.trust import flags, limits
+from redqubit.result import Finding, Result, Summary
+from redqubit.statistics import FEW, Difference, paired_bootstrap
 
 Status = Literal["holds", "fails", "unclear", "info"]
-SATURATED = 0.5  # share of units from which training is in doubt
+LITTLE = 0.1  # attack success rate above the floor that a head may have and count as not having learnt the backdoor
+VERDICTS: dict[int, Status] = {-1: "holds", 0: "unclear", 1: "fails"}  # of "hybrid networks have less"
 
 
 def summarise(config: HQNNBackdoor, results: Sequence[Result]) -> Summary:
     """Return the verdict and the panels."""
     table = Table(results)
-    control = trigger_label(victim(_spec(config, HYBRID, config.control), config, 10, {name: {} for name in SEARCHED}))
+    control = trigger_label(
+        victim(main_spec(config, HYBRID, config.control), config, 10, {name: {} for name in SEARCHED})
+    )
     found = [
         *_hybrid_against_twin(config, table),
         *_what_part(config, table),
@@ -42,31 +49,44 @@ def summarise(config: HQNNBackdoor, results: Sequence[Result]) -> Summary:
         subtitle=f"Independent replication: {sets}; {seeds(len(config.seeds))}",
         findings=tuple(found),
         panels=tuple(panels(config, table, results)),
-        flags=(*_flags(config, table), *defense_checks(results)),
+        flags=(*flags(config, table), *defense_checks(results, control)),
         cost={"networks trained": len({r.cell for r in table.results if r.metric == "saturation"})},
         source=SOURCE,
-        limits=_limits(config, table),
+        limits=limits(config, table),
     )
-
-
-def _spec(
-    config: HQNNBackdoor, head: str, trigger: str, *, rate: float | None = None, depth: int | None = None
-) -> Spec:
-    main = config.sets[0]
-    layers = (config.depth if depth is None else depth) if head in (HYBRID, "prodsin") else 0
-    poison = 0.0 if trigger == CLEAN else config.poison_rate if rate is None else rate
-    return Spec(main.name, main.backbones[0], head, layers, trigger, poison, 0)
 
 
 def _both(config: HQNNBackdoor, table: Table, triggers: Sequence[str], a: str, b: str) -> list[str]:
     """Return the triggers that both networks were trained with."""
-    return [t for t in triggers if all(table.has(_spec(config, head, t)) for head in (a, b))]
+    return [t for t in triggers if all(table.has(main_spec(config, head, t)) for head in (a, b))]
 
 
 def _difference(
     config: HQNNBackdoor, table: Table, metric: str, triggers: Sequence[str], a: str, b: str
 ) -> Difference | None:
-    return table.paired(metric, *([_spec(config, head, t) for t in triggers] for head in (a, b)))
+    return table.paired(metric, *([main_spec(config, head, t) for t in triggers] for head in (a, b)))
+
+
+def _sign(d: Difference | None) -> int:
+    """Return +1 or -1 where an interval excludes 0; 0 where it does not, or where a few seeds happen to agree."""
+    if d is None or (d.method == "constant" and d.n < FEW):
+        return 0
+    return (d.low > 0) - (d.high < 0)
+
+
+def _sound(config: HQNNBackdoor, table: Table, heads: Sequence[str], triggers: Sequence[str]) -> str:
+    """Return why networks cannot be compared, or nothing: one near chance, or that does not learn the control."""
+    for head in heads:
+        for text in triggers:
+            if table.worst("backdoor_accuracy", main_spec(config, head, text)) < 2 * CHANCE:
+                return f". Not comparable: {NAMES[head]} under {trigger_words(text)} has an accuracy near chance"
+    deaf = [
+        h
+        for h in heads
+        if table.has(main_spec(config, h, config.control))
+        and table.mean("attack_success_rate", main_spec(config, h, config.control)).value < SUCCESS / 100
+    ]
+    return f". Not comparable: {NAMES[deaf[0]]} does not learn the positive control" if deaf else ""
 
 
 def points(d: Difference | None) -> str:
@@ -87,12 +107,14 @@ def _hybrid_against_twin(config: HQNNBackdoor, table: Table) -> list[Finding]:
     d = _difference(config, table, "above_floor", triggers, HYBRID, TWIN)
     raw = _difference(config, table, "attack_success_rate", triggers, HYBRID, TWIN)
     price = _difference(config, table, "backdoor_accuracy", triggers, HYBRID, TWIN)
-    rate = {
-        h: {t: table.mean("attack_success_rate", _spec(config, h, t)).value for t in triggers} for h in (HYBRID, TWIN)
-    }
+
+    def rate(head: str, text: str) -> float:
+        return table.mean("attack_success_rate", main_spec(config, head, text)).value
+
     limit = SUCCESS / 100
-    saved = [t for t in triggers if rate[TWIN][t] >= limit > rate[HYBRID][t]]
-    status: Status = "unclear" if d is None else "holds" if d.high < 0 else "fails" if d.low > 0 else "unclear"
+    saved = [t for t in triggers if rate(TWIN, t) >= limit > rate(HYBRID, t)]
+    doubt = _sound(config, table, (HYBRID, TWIN), triggers)
+    status: Status = "unclear" if doubt else VERDICTS[_sign(d)]
     out = [
         Finding(
             "Hybrid networks are more robust to backdoors than their classical twins.",
@@ -100,7 +122,7 @@ def _hybrid_against_twin(config: HQNNBackdoor, table: Table) -> list[Finding]:
             f"attack success rate above the clean model's floor, hybrid minus twin, mean over {len(triggers)} triggers "
             f"of Table 1: {points(d)} over {seeds(len(config.seeds))}; without taking off the floors {points(raw)}; "
             f"accuracy of the same networks {points(price)}. Triggers that reach {SUCCESS:.0f} % in the twin and not "
-            f"in the hybrid network: {_words(saved)}",
+            f"in the hybrid network: {_words(saved)}{doubt}",
             "patches of 1 and 4 pixels and blends of 0.05 and 0.10 fail on hybrid networks alone",
         )
     ]
@@ -110,85 +132,99 @@ def _hybrid_against_twin(config: HQNNBackdoor, table: Table) -> list[Finding]:
         d = _difference(config, table, "above_floor", more, HYBRID, TWIN)
         out.append(
             Finding(
-                "Under larger patches, which suit small pictures, the two differ the same way.",
-                "unclear" if d is None else "holds" if d.high < 0 else "fails" if d.low > 0 else "unclear",
-                f"above the floor, hybrid minus twin, {_words(more)}: {points(d)}",
+                "Under larger patches, which suit small pictures, hybrid networks are more robust too.",
+                "unclear" if doubt else VERDICTS[_sign(d)],
+                f"above the floor, hybrid minus twin, {_words(more)}: {points(d)}{doubt}",
             )
         )
     return out
 
 
 def _what_part(config: HQNNBackdoor, table: Table) -> list[Finding]:
-    found = {}
-    for head in config.heads:
-        triggers = _both(config, table, config.probes, HYBRID, head)
-        if triggers:
-            found[head] = _difference(config, table, "above_floor", triggers, HYBRID, head)
-    if not found:
+    triggers = [t for t in config.probes if all(table.has(main_spec(config, h, t)) for h in (HYBRID, *config.heads))]
+    if not triggers or not config.heads:
         return []
-    known = [d for d in found.values() if d is not None]
-    below = bool(known) and all(d.high < 0 for d in known)
-    above = any(d.low > 0 for d in known)
+    found = {h: _difference(config, table, "above_floor", triggers, HYBRID, h) for h in config.heads}
+    price = {h: _difference(config, table, "backdoor_accuracy", triggers, HYBRID, h) for h in config.heads}
+    doubt = _sound(config, table, (HYBRID, *config.heads), triggers)
+    signs = {head: _sign(d) for head, d in found.items()}
+    status: Status = "unclear"
+    if not doubt and "prodsin" in signs:
+        status = "fails" if max(signs.values()) > 0 else "holds" if set(signs.values()) == {-1} else "unclear"
     return [
         Finding(
-            "It is the circuit that makes a difference, not a narrow head or a product of sines.",
-            "holds" if below else "fails" if above else "unclear",
-            f"above the floor, hybrid minus each classical head, mean over {_words(config.probes)}: "
-            + "; ".join(f"{NAMES[head]} {points(d)}" for head, d in found.items()),
+            "It is the circuit that makes hybrid networks more robust, not a narrow head or a product of sines.",
+            status,
+            f"above the floor, hybrid minus each classical head, mean over {_words(triggers)}: "
+            + "; ".join(f"{NAMES[head]} {points(d)}, accuracy {points(price[head])}" for head, d in found.items())
+            + doubt,
         )
     ]
 
 
 def _frozen(config: HQNNBackdoor, table: Table) -> list[Finding]:
-    parts = []
-    highest = 0.0
+    parts, highest, learnt, controlled = [], 0.0, False, True
     for part in config.sets[:2]:
         for head in (HYBRID, TWIN):
             for text in ("qcolor", config.control):
-                depth = config.depth if head == HYBRID else 0
-                spec = Spec(part.name, part.backbones[0], head, depth, text, config.poison_rate, 0)
-                if table.has(spec, frozen=True):
-                    rate = table.mean("attack_success_rate", spec, frozen=True)
-                    highest = max(highest, rate.high)
-                    parts.append(f"{part.name}, {NAMES[head]}, {trigger_words(text)} {rate.percent()} %")
+                deep = layers(head, config.depth)
+                spec = Spec(part.name, part.backbones[0], head, deep, text, config.poison_rate, 0)
+                if not table.has(spec, frozen=True):
+                    continue
+                above, rate = (table.mean(m, spec, frozen=True) for m in ("above_floor", "attack_success_rate"))
+                highest = max(highest, above.high)
+                learnt |= above.low > LITTLE
+                if text == config.control and part == config.sets[0] and table.has(spec):
+                    controlled &= table.mean("attack_success_rate", spec).value >= SUCCESS / 100
+                who = f"{part.name}, {NAMES[head]}, {trigger_words(text)}"
+                parts.append(f"{who} {rate.percent()} % ({points_of(above)} above the clean head)")
     if not parts:
         return []
     return [
         Finding(
             "A head on a frozen clean backbone does not learn a backdoor.",
-            "holds" if highest < SUCCESS / 100 else "unclear",
-            f"attack success rates: {'; '.join(parts)}",
+            "fails" if learnt else "holds" if highest < LITTLE and controlled else "unclear",
+            f"attack success rates: {'; '.join(parts)}; more than {100 * LITTLE:.0f} points above counts as learnt",
             "both accuracies stay and no triggered picture is turned",
         )
     ]
 
 
+def points_of(mean: Mean) -> str:
+    """Return a mean difference of shares in points."""
+    return f"{100 * mean.value:+.1f} points [{100 * mean.low:+.1f}, {100 * mean.high:+.1f}]".replace("-", "−")
+
+
 def _rates(config: HQNNBackdoor, table: Table) -> list[Finding]:
     limit = SUCCESS / 100
     rates = sorted(config.rates, reverse=True)
-
-    def working(text: str) -> list[float]:
-        return [
-            r for r in rates if table.mean("attack_success_rate", _spec(config, HYBRID, text, rate=r)).value >= limit
-        ]
-
-    measured = [r for r in rates if table.has(_spec(config, HYBRID, "qcolor", rate=r))]
-    if len(measured) < 2:
-        return []
-    works = working("qcolor")
-    detail = "; ".join(
-        f"{trigger_words(text)} "
-        + ", ".join(
-            f"{r:.0%}: {table.mean('attack_success_rate', _spec(config, HYBRID, text, rate=r)).percent()} %"
-            for r in measured
-            if table.has(_spec(config, HYBRID, text, rate=r))
-        )
+    found = {
+        text: {
+            r: table.mean("attack_success_rate", spec)
+            for r in rates
+            if table.has(spec := main_spec(config, HYBRID, text, rate=r))
+        }
         for text in config.table6
+    }
+    mine = found.get("qcolor", {})
+    if len(mine) < 2:
+        return []
+    rivals = {text: of for text, of in found.items() if text != "qcolor" and of}
+    beaten = bool(rivals) and all(of[min(of)].high < limit for of in rivals.values())
+    status: Status = "unclear"
+    if any(m.high < limit for m in mine.values()):
+        status = "fails"
+    elif all(m.low >= limit for m in mine.values()) and beaten:
+        status = "holds"
+    detail = "; ".join(
+        f"{trigger_words(text)} " + ", ".join(f"{100 * r:g} %: {m.percent()} %" for r, m in of.items())
+        for text, of in found.items()
+        if of
     )
     return [
         Finding(
             "Qcolor works at every poisoning rate, where other triggers need much poison.",
-            "holds" if works == measured and not all(working(t) == measured for t in config.table6) else "fails",
+            status,
             f"attack success rates of the hybrid network: {detail}; a backdoor counts as working from {SUCCESS:.0f} %",
             "Qcolor above 94 % at all rates from 10 % to 1 %; all others fail below 3 %",
         )
@@ -198,11 +234,15 @@ def _rates(config: HQNNBackdoor, table: Table) -> list[Finding]:
 def _stealth(config: HQNNBackdoor, table: Table) -> list[Finding]:
     main = config.sets[0].name
     seen = {t: r for t in config.table6 if (r := table.one("ssim", data=main, trigger=t)) is not None}
-    if "qcolor" not in seen or len(seen) < 2:
-        return []
     rivals = {t: r for t, r in seen.items() if t != "qcolor" and not t.startswith("patch")}
+    if "qcolor" not in seen or not rivals:
+        return []
     mine = seen["qcolor"]
-    status: Status = "holds" if all((r.high or 0) < (mine.low or 0) for r in rivals.values()) else "unclear"
+    status: Status = "unclear"
+    if all((r.high or 0.0) < (mine.low or 0.0) for r in rivals.values()):
+        status = "holds"
+    elif any((r.low or 0.0) > (mine.high or 0.0) for r in rivals.values()):
+        status = "fails"
     return [
         Finding(
             "Qcolor is harder to see than the other triggers that change whole pictures.",
@@ -214,21 +254,23 @@ def _stealth(config: HQNNBackdoor, table: Table) -> list[Finding]:
 
 
 def _depth(config: HQNNBackdoor, table: Table) -> list[Finding]:
-    depths = [d for d in sorted(config.depths) if table.has(_spec(config, HYBRID, "qcolor", depth=d))]
+    depths = [d for d in sorted(config.depths) if table.has(main_spec(config, HYBRID, "qcolor", depth=d))]
     if len(depths) < 2:
         return []
-    first, last = (_spec(config, HYBRID, CLEAN, depth=d) for d in (depths[0], depths[-1]))
-    d = table.paired("clean_accuracy", [last], [first])
-    rates = [table.mean("attack_success_rate", _spec(config, HYBRID, "qcolor", depth=d)) for d in depths]
+    first, last = (main_spec(config, HYBRID, CLEAN, depth=d) for d in (depths[0], depths[-1]))
+    gain = table.paired("clean_accuracy", [last], [first])
+    rates = [table.mean("attack_success_rate", main_spec(config, HYBRID, "qcolor", depth=d)) for d in depths]
+    limit = SUCCESS / 100
+    status: Status = "unclear"
+    if _sign(gain) < 0 or any(r.high < limit for r in rates):
+        status = "fails"
+    elif _sign(gain) > 0 and all(r.low >= limit for r in rates):
+        status = "holds"
     return [
         Finding(
             f"More layers ({depths[0]} to {depths[-1]}) make the network more accurate, and Qcolor works with each.",
-            "unclear"
-            if d is None or d.low <= 0
-            else "holds"
-            if all(r.value >= SUCCESS / 100 for r in rates)
-            else "fails",
-            f"clean accuracy, {depths[-1]} minus {depths[0]} layers: {points(d)}; attack success rates "
+            status,
+            f"clean accuracy, {depths[-1]} minus {depths[0]} layers: {points(gain)}; attack success rates "
             + ", ".join(f"{n}: {r.percent()} %" for n, r in zip(depths, rates, strict=True)),
             "accuracy rises from 90.27 to 93.83 %, ASR stays above 99 %",
         )
@@ -242,15 +284,12 @@ def _search(table: Table) -> list[Finding]:
     ties, spread = table.one("ties", trigger="qcolor"), table.one("chosen_spread", trigger="qcolor")
     assert ties is not None
     assert spread is not None
-    return [
-        Finding(
-            "The ratios that the search chose for Qcolor are "
-            + ("an optimum." if best.value else "one choice of several: no optimum is shown."),
-            "info",
-            f"r = ({best.config['r1']:.3f}, {best.config['r2']:.3f}, {best.config['r3']:.3f}); "
-            f"{ties.value:.0f} others of the front have a loss within the spread over seeds, {spread.value:.2f} nats",
-        )
-    ]
+    said = "an optimum." if best.value else "one choice of several: no optimum is shown."
+    detail = f"{ties.value:.0f} others have a loss within the spread over seeds, {spread.value:.2f} nats"
+    if best.config["rule"] == "knee":
+        said, detail = "the knee of the front, as none is similar enough.", "no optimum is claimed"
+    ratios = ", ".join(f"{best.config[name]:.3f}" for name in ("r1", "r2", "r3"))
+    return [Finding(f"The ratios that the search chose for Qcolor are {said}", "info", f"r = ({ratios}); {detail}")]
 
 
 def _gradients(config: HQNNBackdoor, table: Table) -> list[Finding]:
@@ -266,13 +305,15 @@ def _gradients(config: HQNNBackdoor, table: Table) -> list[Finding]:
     both = sorted(norms[HYBRID].keys() & norms[TWIN].keys())
     if not both:
         return []
-    ratios = [norms[HYBRID][s] / norms[TWIN][s] for s in both]
+    logs = [[math.log(norms[head][seed]) for seed in both] for head in (HYBRID, TWIN)]
+    d = paired_bootstrap(*logs, generator=torch.Generator().manual_seed(0)) if len(both) > 1 else None
+    interval = "" if d is None else f", mean {math.exp(d.value):.2f} [{math.exp(d.low):.2f}, {math.exp(d.high):.2f}]"
+    ratios = ", ".join(f"{norms[HYBRID][s] / norms[TWIN][s]:.2f}" for s in both)
     return [
         Finding(
             "Gradients of hybrid networks are larger than those of their twins (Tables 2 and 3).",
-            "holds" if min(ratios) > 1 else "fails" if max(ratios) < 1 else "unclear",
-            "norm of the whole gradient after training, hybrid over twin, by seed: "
-            + ", ".join(f"{r:.2f}" for r in ratios),
+            VERDICTS[-_sign(d)],
+            f"norm of the whole gradient after training, hybrid over twin, by seed: {ratios}{interval}",
             "19 against 7.93, a ratio of 2.4",
         )
     ]
@@ -289,102 +330,8 @@ def _doubts(config: HQNNBackdoor, table: Table) -> list[Finding]:
         Finding(
             "Several published numbers cannot be taken as they stand (†).",
             "info",
-            f"40 attack success rates are {published.ZERO}{measured}. Table 6, hybrid ResNet-18 at 10 %: for patches "
-            f"and Color {published.REUSED}. Table 4: accuracies {published.SHIFTED}. Also, {published.FOUR_VALUES}. "
+            f"40 attack success rates are {published.ZERO}{measured}. Table 6, hybrid ResNet-18 at 10 %, patches and "
+            f"Color: {published.REUSED}. Table 4: accuracies {published.SHIFTED}. Also, {published.FOUR_VALUES}. "
             "All are single runs without intervals",
         )
     ]
-
-
-def _flags(config: HQNNBackdoor, table: Table) -> list[Flag]:
-    out = []
-    for head in (TWIN, HYBRID):
-        spec = _spec(config, head, config.control)
-        if table.has(spec):
-            rate = table.mean("attack_success_rate", spec)
-            out.append(
-                Flag(
-                    "positive-control",
-                    "ok" if rate.value >= SUCCESS / 100 else "fail",
-                    f"A {trigger_words(config.control)} must succeed in any network: {rate.percent()} %.",
-                    {"attack_success_rate": rate.value},
-                    NAMES[head],
-                )
-            )
-    for part in config.sets:
-        saturated: dict[str, float] = {}
-        for spec in table.specs(data=part.name):
-            share = table.mean("saturation", spec).value
-            saturated[spec.head] = max(saturated.get(spec.head, 0.0), share)
-        for head, share in saturated.items():
-            out.append(
-                Flag(
-                    "saturated-head",
-                    "ok" if share <= SATURATED else "warning",
-                    f"At most {share:.0%} of the units before the head's nonlinearity are saturated"
-                    + (", which pass hardly any gradient: compare networks with care." if share > SATURATED else "."),
-                    {"share": share},
-                    f"{part.name}, {NAMES.get(head, head)}",
-                )
-            )
-        clean = [table.mean("clean_accuracy", s).value for s in table.specs(data=part.name, trigger=CLEAN)]
-        if clean:
-            poor = min(clean) < 3 * CHANCE
-            out.append(
-                Flag(
-                    "accuracy",
-                    "warning" if poor else "ok",
-                    f"Clean networks reach {100 * min(clean):.0f} to {100 * max(clean):.0f} %"
-                    + (": too little to compare backdoors." if poor else "."),
-                    {"least": min(clean)},
-                    part.name,
-                )
-            )
-        out += _collapsed(table, part.name)
-    return out
-
-
-def _collapsed(table: Table, data: str) -> list[Flag]:
-    """Flag backdoored networks that answer nearly the same whatever they see."""
-    lost = [
-        spec
-        for spec in table.specs(data=data)
-        if spec.trigger != CLEAN and table.mean("backdoor_accuracy", spec).value < 2 * CHANCE
-    ]
-    if not any(spec.trigger != CLEAN for spec in table.specs(data=data)):
-        return []
-    return [
-        Flag(
-            "collapsed-network",
-            "fail" if lost else "ok",
-            f"{len(lost)} backdoored networks have an accuracy near chance"
-            + (
-                ": " + ", ".join(f"{NAMES[s.head]} under {trigger_words(s.trigger)}" for s in lost[:3]) if lost else "."
-            ),
-            {"networks": len(lost)},
-            data,
-        )
-    ]
-
-
-def _limits(config: HQNNBackdoor, table: Table) -> tuple[str, ...]:
-    out = []
-    for part in config.sets:
-        if not is_full(config, part.name):
-            start = "ImageNet weights" if config.pretrained and part.pretrained else "random weights"
-            out.append(
-                f"{part.name} is reduced: {part.side} pixels instead of 224, {' and '.join(part.backbones)} from "
-                f"{start}; its numbers stand beside the published ones and never for them."
-            )
-        elif part.name == "imagenette":
-            out.append("Imagenette's pictures are 128 pixels a side here and are enlarged to 224.")
-    if config.pretrained and config.sets[0].pretrained:
-        out.append("A network pretrained on ImageNet has seen most pictures of Imagenette, test pictures among them.")
-    few = sorted({r.value for r in table.results if r.metric == "n_poisoned" and r.value < 50})
-    if few:
-        out.append(f"The lowest poisoning rates are {few[0]:.0f} pictures; tables give their number.")
-    out.append(
-        "Training recipe, target class, patterns, bounds of the search and the settings of all defenses are not stated "
-        "in the paper; docs/choices.md lists ours."
-    )
-    return tuple(out)

@@ -111,7 +111,7 @@ PRESETS = {
     ),
     "laptop": HQNNBackdoor(
         sets=(
-            Pictures("imagenette", 64, ("squeezenet1_0",), first_stage="features.7"),
+            Pictures("imagenette", 64, ("squeezenet1_0",), 2000, 500, first_stage="features.7"),
             Pictures("cifar10", 64, ("squeezenet1_0",), 2000, 500, first_stage="features.7"),
             # from random weights, as ImageNet's for ResNets cannot be had everywhere
             Pictures("mnist", 32, ("resnet18",), 1500, 1000, pretrained=False, epochs=4, lr=1e-3),

@@ -39,8 +39,8 @@ def search(config: HQNNBackdoor, table: Table) -> list[Panel]:
             "What the searches chose",
             f"Loss: cross-entropy to the target class on triggered pictures after {config.search_steps} steps of "
             f"poisoned training of a stand-in, mean over {seeds(len(config.search_seeds))} ± their standard deviation. "
-            "Tied: others on the front whose loss is within the spread over seeds of the least one; where there are "
-            "any, the choice is no optimum.",
+            "Tied: others that are as hard to see and whose loss is within the spread over seeds of the least one; "
+            "where there are any, the choice is no optimum.",
             section,
             data={"columns": ["trigger", "settings", "loss", "SSIM", "candidates", "tied"], "rows": rows},
         )

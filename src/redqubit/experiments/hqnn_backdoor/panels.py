@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from redqubit.defending import panels as defense_panels
-from redqubit.experiments.hqnn_backdoor import figures, tables
+from redqubit.experiments.hqnn_backdoor import figures, gradients, tables
 from redqubit.experiments.hqnn_backdoor.config import HQNNBackdoor
 from redqubit.experiments.hqnn_backdoor.table import Table
 from redqubit.result import Panel, Result
@@ -13,7 +13,7 @@ def panels(config: HQNNBackdoor, table: Table, results: Sequence[Result]) -> lis
     """Return what there is to show of the parts that were made."""
     made: list[Callable[[HQNNBackdoor, Table], list[Panel]]] = [
         tables.table1,
-        tables.gradients,
+        gradients.gradients,
         tables.table4,
         tables.table5,
         figures.search,

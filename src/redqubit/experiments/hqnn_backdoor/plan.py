@@ -1,6 +1,6 @@
 """Which models each table and figure needs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
@@ -9,7 +9,6 @@ from torch import Tensor
 
 from redqubit.errors import UsageError
 from redqubit.experiments.hqnn_backdoor.config import HYBRID, PARTS, TWIN, HQNNBackdoor, Pictures
-from redqubit.registry import unknown
 from redqubit.victims import Victim, trigger
 
 SEARCHED = ("color", "qcolor")  # triggers whose parameters a search finds
@@ -66,17 +65,14 @@ class Spec:
         return Spec(self.data, self.backbone, self.head, self.depth, CLEAN, 0.0, self.seed)
 
 
-def check_parts(parts: Iterable[str]) -> tuple[str, ...]:
-    """Return tables and figures in the order of the paper, all of them when none is named.
+def in_order(parts: Sequence[str]) -> tuple[str, ...]:
+    """Return tables and figures in the order of the paper, all of them when none is named."""
+    return tuple(part for part in PARTS if not parts or part in parts)
 
-    Raises:
-        UsageError: for one that the paper does not have.
-    """
-    asked = list(parts)
-    for part in asked:
-        if part not in PARTS:
-            raise unknown("table or figure", part, PARTS)
-    return tuple(part for part in PARTS if not asked or part in asked)
+
+def layers(head: str, depth: int) -> int:
+    """Return the depth of a head's circuit, 0 where it has none."""
+    return depth if head in (HYBRID, "prodsin") else 0
 
 
 def trigger_named(text: str, config: HQNNBackdoor, found: Found) -> tuple[str, dict[str, Any]]:
@@ -157,16 +153,15 @@ def specs(config: HQNNBackdoor, parts: Sequence[str]) -> list[Spec]:
         for part in sets:
             backbones = part.backbones[:1] if first_backbone else part.backbones
             for backbone, head, depth, seed in product(backbones, heads, depths, seeds):
-                layers = depth if head in (HYBRID, "prodsin") else 0  # other heads have no circuit
-                clean = Spec(part.name, backbone, head, layers, CLEAN, 0.0, seed)
-                wanted.append(clean)
-                wanted.extend(Spec(part.name, backbone, head, layers, t, r, seed) for t in triggers for r in rates)
+                deep = layers(head, depth)
+                wanted.append(Spec(part.name, backbone, head, deep, CLEAN, 0.0, seed))
+                wanted.extend(Spec(part.name, backbone, head, deep, t, r, seed) for t in triggers for r in rates)
 
     both = (HYBRID, TWIN)
     for part in parts:
         if part == "table1":
             add([main], both, (*config.table1, *config.larger, config.control))
-            add([main], config.heads, config.probes, first_backbone=True)
+            add([main], (*both, *config.heads), config.probes, first_backbone=True)
         elif part in ("table2", "table3"):
             add([main], both, (), first_backbone=True)
         elif part == "table4":
@@ -186,6 +181,21 @@ def specs(config: HQNNBackdoor, parts: Sequence[str]) -> list[Spec]:
         elif part in (*CAMS, *DEFENDED):
             add([main], both, ("patch:3", "qcolor", config.control), first_backbone=True)
     return sorted(dict.fromkeys(wanted), key=lambda spec: spec.trigger != CLEAN)
+
+
+def main_spec(
+    config: HQNNBackdoor, head: str, trigger: str, *, rate: float | None = None, depth: int | None = None
+) -> Spec:
+    """Return a model of the first set and backbone; rate and depth are those of the config when None."""
+    main = config.sets[0]
+    poison = 0.0 if trigger == CLEAN else config.poison_rate if rate is None else rate
+    return Spec(main.name, main.backbones[0], head, layers(head, depth or config.depth), trigger, poison, 0)
+
+
+def sets_for(config: HQNNBackdoor, parts: Sequence[str]) -> list[Pictures]:
+    """Return the data sets that these tables and figures need; the searches need the first."""
+    needed = {config.sets[0].name, *(spec.data for spec in specs(config, in_order(parts)))}
+    return [part for part in config.sets if part.name in needed]
 
 
 def is_kept(spec: Spec, config: HQNNBackdoor) -> bool:

@@ -15,7 +15,7 @@ class Cell:
 
 
 ZERO = "exactly 0.00, though some clean errors must fall on the target class"
-REUSED = "the same two numbers stand for another model in Table 1"
+REUSED = "the same two numbers stand in another row of Table 1 (patches: another model; Color: another trigger)"
 SHIFTED = "above the same models' accuracies in Table 5, five of eight by exactly 3.00 or 4.00 points"
 
 _TRIGGERS = ("patch:1", "patch:2", "patch:3", "patch:4", "blend:0.05", "blend:0.1", "blend:0.15", "blend:0.2")
@@ -164,3 +164,4 @@ TABLE8 = {
     "qcolor": (99.94, 93.42, 99.9),
 }
 FOUR_VALUES = "one setting has ASR 99.95, 99.43 and 99.94 and BA 93.43, 93.01 and 93.42 in Tables 5 to 8"
+IN_DOUBT = {"qcolor", "patch:3"}  # of Table 8: Qcolor for that reason; its patch is Table 6's hybrid ResNet-50

@@ -1,7 +1,7 @@
 """How a model is shown in a table, beside the published one."""
 
 from redqubit.experiments.hqnn_backdoor.config import HYBRID, TWIN, HQNNBackdoor
-from redqubit.experiments.hqnn_backdoor.plan import Spec
+from redqubit.experiments.hqnn_backdoor.plan import CLEAN, Spec
 from redqubit.experiments.hqnn_backdoor.published import SUCCESS, Cell
 from redqubit.experiments.hqnn_backdoor.table import Mean, Table
 
@@ -15,29 +15,38 @@ NAMES = {
 }
 NBSP = "\u00a0"  # keeps an interval on one line
 CHANCE = 0.1  # of the ten classes that all of the paper's data sets have
+N_TEST = {"imagenette": 3925, "cifar10": 10_000, "mnist": 10_000}
 REPORTED = {"squeezenet1_0": "resnet18", "cnn3": "resnet18"}  # the published backbone that a small one stands beside
 OURS = ["trigger", "poisoned", "network", "BA", "ASR", "floors", "train ASR"]
 THEIRS = ["published BA / ASR", "status"]
 
 
-def is_full(config: HQNNBackdoor, data: str) -> bool:
-    """Return whether pictures have the paper's size and networks its start."""
+def is_full(config: HQNNBackdoor, table: Table, data: str) -> bool:
+    """Return whether networks, their start, and the size and number of pictures are the paper's."""
     part = next(part for part in config.sets if part.name == data)
-    return config.pretrained and part.pretrained and part.side == 224 and not part.n_train
+    start = config.pretrained and part.pretrained and set(part.backbones) <= {"resnet18", "resnet50"}
+    clean = table.specs(data=data, trigger=CLEAN)
+    n_test = table.trials("clean_accuracy", clean[0]) if clean else 0
+    return start and part.side == 224 and not part.n_train and n_test == N_TEST.get(data)
 
 
-def status(config: HQNNBackdoor, data: str, ours: Mean, theirs: float, accuracy: float, chance: float) -> str:
-    """Return how an attack success rate compares with the published one, both as shares.
+def is_comparable(config: HQNNBackdoor, data: str) -> bool:
+    """Return whether the paper has numbers of this setting: its data set, rate, qubits and layers."""
+    return data in N_TEST and (config.poison_rate, config.n_qubits, config.depth) == (0.1, 10, 6)
 
-    At full size a published rate inside our interval is reproduced. What is smaller, or elsewhere, can at most show the
-    trend: on the same side of the rate from which a backdoor counts as working.
+
+def status(ours: Mean, theirs: float, accuracy: float, *, full: bool) -> str:
+    """Return how an attack success rate compares with the published one, all as shares.
+
+    The trend is shown where both are on the same side of the rate from which a backdoor counts as working. At full size
+    a published rate inside our interval is then reproduced; what is smaller can show no more than the trend.
     """
-    if accuracy < 3 * chance:
+    if not accuracy >= 3 * CHANCE:
         return "not comparable"
-    if is_full(config, data) and ours.low <= theirs <= ours.high:
-        return "reproduced"
     limit = SUCCESS / 100
-    return "trend only" if (ours.value >= limit) == (theirs >= limit) else "not reproduced"
+    if (ours.value >= limit) != (theirs >= limit):
+        return "not reproduced"
+    return "reproduced" if full and ours.low <= theirs <= ours.high else "trend only"
 
 
 def trigger_words(text: str) -> str:
@@ -65,9 +74,11 @@ def row(config: HQNNBackdoor, table: Table, spec: Spec, theirs: Cell | None) -> 
     beside: list[object] = ["–", "–"]
     if theirs is not None:
         rate, correct = ours["attack_success_rate"], ours["backdoor_accuracy"].value
-        says = status(config, spec.data, rate, theirs.success / 100, correct, CHANCE)
+        says = status(rate, theirs.success / 100, correct, full=is_full(config, table, spec.data))
         beside = [f"{theirs.accuracy:.2f} / {theirs.success:.2f}{'†' if theirs.note else ''}".replace(" ", NBSP), says]
     name = NAMES.get(spec.head, spec.head)
+    if ours["attack_success_rate"].seeds != len(config.seeds):
+        name += f", {seeds(ours['attack_success_rate'].seeds)}"
     return [
         trigger_words(spec.trigger),
         f"{n:.0f} ({100 * spec.rate:g} %)".replace(" ", NBSP),
@@ -80,14 +91,16 @@ def row(config: HQNNBackdoor, table: Table, spec: Spec, theirs: Cell | None) -> 
     ]
 
 
-def scale(config: HQNNBackdoor, data: str) -> str:
+def scale(config: HQNNBackdoor, table: Table, data: str) -> str:
     """Say at which size a set was run."""
     part = next(part for part in config.sets if part.name == data)
     start = "ImageNet weights" if config.pretrained and part.pretrained else "random weights"
-    size = "full size" if is_full(config, data) else "reduced"
+    size = "full size" if is_full(config, table, data) else "reduced"
+    clean = table.specs(data=data, trigger=CLEAN)
+    n = f", n = {table.trials('clean_accuracy', clean[0]):,} test pictures" if clean else ""
     return (
-        f"Ours ({size}): {' and '.join(part.backbones)} from {start}, {part.name} at {part.side} × {part.side} pixels, "
-        f"{seeds(len(config.seeds))}; percent, 95 % interval over seeds."
+        f"Ours ({size}): {' and '.join(part.backbones)} from {start}, {part.name} at {part.side} × {part.side} pixels"
+        f"{n}, {seeds(len(config.seeds))}; percent, 95 % interval over seeds."
     )
 
 
@@ -106,5 +119,8 @@ def models(config: HQNNBackdoor, table: Table, **where: object) -> list[Spec]:
     return table.specs(data=config.sets[0].name, **where)
 
 
-def beside(known: dict[tuple[str, str, str], Cell], spec: Spec) -> Cell | None:
+def beside(config: HQNNBackdoor, known: dict[tuple[str, str, str], Cell], spec: Spec) -> Cell | None:
+    """Return the published cell of Table 1 for a model, if there is one."""
+    if spec.data != "imagenette" or not is_comparable(config, spec.data):
+        return None
     return known.get((spec.head, REPORTED.get(spec.backbone, spec.backbone), spec.trigger))

@@ -1,10 +1,11 @@
 """The colour triggers: what an attacker without the victim finds by a stand-in."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from redqubit.backdoors import Color, ColorSearch, QcolorSearch, Surrogate, save_front
+from redqubit.backdoors import Color, ColorSearch, QcolorFront, QcolorSearch, Surrogate, save_front
 from redqubit.data import stratified_subset
 from redqubit.experiments.base import Setting
 from redqubit.experiments.hqnn_backdoor.config import HQNNBackdoor
@@ -20,7 +21,9 @@ def search_cell(config: HQNNBackdoor, name: str, setting: Setting) -> list[Resul
     """Search the settings of a colour trigger and keep them, with all that was looked at."""
     surrogate = stand_in(config, setting)
     generator = torch.Generator().manual_seed(STREAMS)
-    return (_qcolor if name == "qcolor" else _color)(config, surrogate, generator, setting.artifacts)
+    if name == "qcolor":
+        return _qcolor(config, surrogate, generator, setting.artifacts)
+    return _color(config, surrogate, generator)
 
 
 def stand_in(config: HQNNBackdoor, setting: Setting) -> Surrogate:
@@ -33,18 +36,28 @@ def stand_in(config: HQNNBackdoor, setting: Setting) -> Surrogate:
     generator = torch.Generator().manual_seed(STREAMS + 1)
     drawn = stratified_subset(train, config.search_train + config.search_held, generator=generator)
     order = torch.randperm(len(drawn), generator=generator)
-    held, mine = drawn.subset(order[: config.search_held]), drawn.subset(order[config.search_held :])
+    held, mine = (
+        replace(part, x=part.x.to(setting.device), y=part.y.to(setting.device))
+        for part in (drawn.subset(order[: config.search_held]), drawn.subset(order[config.search_held :]))
+    )
     weights = find_pretrained(config, part, part.backbones[0], setting.data_dir)
     generator = torch.Generator().manual_seed(STREAMS + 2)
     known = on_backbone(part.backbones[0], "tanh", train.n_classes, weights=weights, generator=generator)
+    known.to(setting.device)
     if weights is None:
-        batch, rates = (lambda places: (mine.x[places], mine.y[places])), [(known.parameters(), part.lr)]
-        fine_tune(known, batch, len(mine), rates, epochs=part.epochs, generator=generator)
+        fine_tune(
+            known,
+            lambda places: (mine.x[places.to(mine.x.device)], mine.y[places.to(mine.y.device)]),
+            len(mine),
+            [(known.parameters(), part.lr)],
+            epochs=part.epochs,
+            generator=generator,
+        )
     else:
         standardise(known, mine.x)
 
     def rest(generator: torch.Generator) -> FromStage:
-        net = on_backbone(part.backbones[0], "tanh", train.n_classes, generator=generator)
+        net = on_backbone(part.backbones[0], "tanh", train.n_classes, generator=generator).to(setting.device)
         net.features.load_state_dict(known.features.state_dict())
         return FromStage(net, config.search_stage)
 
@@ -64,9 +77,14 @@ def stand_in(config: HQNNBackdoor, setting: Setting) -> Surrogate:
 def _qcolor(config: HQNNBackdoor, surrogate: Surrogate, generator: torch.Generator, artifacts: Path) -> list[Result]:
     """Search channel ratios by NSGA-II; the whole search is kept as `qcolor-front.json`."""
     front = QcolorSearch(NSGA2(config.population, config.generations))(
-        surrogate, surrogate.dissimilarity, generator=generator
+        surrogate, surrogate.dissimilarity, generator=generator, workers=torch.get_num_threads()
     )
     save_front(front, artifacts / "qcolor-front.json")
+    return told(front)
+
+
+def told(front: QcolorFront) -> list[Result]:
+    """Return what a search says: the choice, how much it means, and every candidate."""
     choice = front.best()
     best, trigger = choice.candidate, choice.candidate.trigger
     cell = "search-qcolor"
@@ -88,7 +106,7 @@ def _qcolor(config: HQNNBackdoor, surrogate: Surrogate, generator: torch.Generat
     return out
 
 
-def _color(config: HQNNBackdoor, surrogate: Surrogate, generator: torch.Generator, artifacts: Path) -> list[Result]:
+def _color(config: HQNNBackdoor, surrogate: Surrogate, generator: torch.Generator) -> list[Result]:
     """Search a shift of hue, saturation and value by a particle swarm."""
 
     def mean_loss(trigger: Color) -> float:
@@ -96,7 +114,8 @@ def _color(config: HQNNBackdoor, surrogate: Surrogate, generator: torch.Generato
         return sum(losses) / len(losses)
 
     swarm = ParticleSwarm(config.population, config.swarm_generations)
-    found = ColorSearch(swarm)(mean_loss, surrogate.dissimilarity, generator=generator)
+    workers = torch.get_num_threads()  # their number changes no digit
+    found = ColorSearch(swarm)(mean_loss, surrogate.dissimilarity, generator=generator, workers=workers)
     best, cell = found.best[0], "search-color"
     shift = {"hue": best.trigger.hue, "saturation": best.trigger.saturation, "value": best.trigger.value}
     chosen = {"trigger": "color", **shift}

@@ -10,7 +10,7 @@ from scipy import stats
 
 from redqubit.experiments.hqnn_backdoor.plan import CLEAN, Spec
 from redqubit.result import Result
-from redqubit.statistics import Difference, paired_bootstrap
+from redqubit.statistics import Difference, Proportion, paired_bootstrap
 
 Key = tuple[str, str, str, int, str, float, bool]  # data, backbone, head, depth, trigger, rate, frozen
 
@@ -66,6 +66,10 @@ class Table:
         """Return the mean over seeds; NaN where there is none."""
         return mean(list(self.by_seed(metric, spec, frozen=frozen).values()))
 
+    def worst(self, metric: str, spec: Spec) -> float:
+        """Return the least of a metric over seeds; NaN where there is none."""
+        return min((r.value for r in self.by_seed(metric, spec).values()), default=math.nan)
+
     def trials(self, metric: str, spec: Spec) -> int:
         """Return the number of test samples behind one seed's rate."""
         return next((r.n or 0 for r in self.by_seed(metric, spec).values()), 0)
@@ -101,7 +105,7 @@ class Table:
 
 
 def mean(results: Sequence[Result]) -> Mean:
-    """Return the mean of one number over seeds, shares kept in [0, 1]."""
+    """Return the mean of one number over seeds; a share's interval is at least Wilson's of all trials."""
     values = [r.value for r in results]
     if not values:
         return Mean(math.nan, math.nan, math.nan, 0)
@@ -110,6 +114,9 @@ def mean(results: Sequence[Result]) -> Mean:
         low, high = results[0].low, results[0].high
         return Mean(middle, middle if low is None else low, middle if high is None else high, 1)
     half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-    is_share = all(r.n is not None for r in results)
     low, high = middle - half, middle + half
-    return Mean(middle, max(low, 0.0) if is_share else low, min(high, 1.0) if is_share else high, len(values))
+    if any(r.k is None or r.n is None for r in results):
+        return Mean(middle, low, high, len(values))
+    pooled = Proportion(sum(r.k or 0 for r in results), sum(r.n or 0 for r in results))
+    # seeds that happen to agree do not make the samples more
+    return Mean(middle, max(0.0, min(low, pooled.low)), min(1.0, max(high, pooled.high)), len(values))

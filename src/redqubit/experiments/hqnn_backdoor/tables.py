@@ -1,10 +1,11 @@
 """The tables of the paper, ours beside the published numbers."""
 
+from collections.abc import Sequence
+
 from redqubit.experiments.hqnn_backdoor import published
 from redqubit.experiments.hqnn_backdoor.config import HYBRID, TWIN, HQNNBackdoor
-from redqubit.experiments.hqnn_backdoor.plan import CLEAN, Spec
+from redqubit.experiments.hqnn_backdoor.plan import CLEAN, Spec, layers
 from redqubit.experiments.hqnn_backdoor.rows import (
-    CHANCE,
     NAMES,
     NBSP,
     OURS,
@@ -12,6 +13,8 @@ from redqubit.experiments.hqnn_backdoor.rows import (
     REPORTED,
     THEIRS,
     beside,
+    is_comparable,
+    is_full,
     models,
     row,
     scale,
@@ -21,39 +24,55 @@ from redqubit.experiments.hqnn_backdoor.rows import (
 from redqubit.experiments.hqnn_backdoor.table import Table
 from redqubit.result import Panel
 
+RATES = ("CA", "BA", "ASR", "floor: clean model")
+
 
 def table1(config: HQNNBackdoor, table: Table) -> list[Panel]:
-    order = [*config.table1, *config.larger, config.control, *config.probes]
-    rows = []
-    for text in dict.fromkeys(order):
-        for head in (TWIN, HYBRID, *config.heads):
-            for spec in models(config, table, head=head, trigger=text, rate=config.poison_rate):
-                if spec.depth in (0, config.depth):
-                    rows.append(row(config, table, spec, beside(published.TABLE1, spec)))
+    """Return the clean networks, and all of them under patches and blends."""
+    order = list(dict.fromkeys([*config.table1, *config.larger, config.control, *config.probes]))
+    heads = (TWIN, HYBRID, *config.heads)
+
+    def found(head: str, **where: object) -> list[Spec]:
+        return models(config, table, head=head, depth=layers(head, config.depth), **where)
+
+    rows = [
+        row(config, table, spec, beside(config, published.TABLE1, spec))
+        for text in order
+        for head in heads
+        for spec in found(head, trigger=text, rate=config.poison_rate)
+    ]
     if not rows:
         return []
-    main = config.sets[0].name
-    clean = []
-    for head in (TWIN, HYBRID, *config.heads):
-        for spec in models(config, table, head=head, trigger=CLEAN):
-            if spec.depth in (0, config.depth):
-                theirs = published.CLEAN_ACCURACY.get((head, REPORTED.get(spec.backbone, spec.backbone)))
-                clean.append(
-                    [
-                        NAMES.get(head, head),
-                        spec.backbone,
-                        table.mean("clean_accuracy", spec).percent(),
-                        f"{100 * table.mean('train_accuracy', spec).value:.1f}",
-                        f"{100 * table.mean('saturation', spec).value:.0f}",
-                        "–" if theirs is None else f"{theirs:.2f}",
-                    ]
-                )
+    main = config.sets[0]
+    clean = [
+        [
+            NAMES.get(head, head),
+            spec.backbone,
+            table.mean("clean_accuracy", spec).percent(),
+            f"{100 * table.mean('train_accuracy', spec).value:.1f}",
+            f"{100 * table.mean('saturation', spec).value:.0f}",
+            "–" if theirs is None or not is_comparable(config, main.name) else f"{theirs:.2f}",
+        ]
+        for head in heads
+        for spec in found(head, trigger=CLEAN)
+        for theirs in [published.CLEAN_ACCURACY.get((head, REPORTED.get(spec.backbone, spec.backbone)))]
+    ]
+    section = "Table 1: patches and blends"
+    where = {
+        "data": main.name,
+        "backbone": main.backbones[0],
+        "rate": config.poison_rate,
+        "frozen": False,
+        "trigger": order,
+        "depth": [0, config.depth],
+    }
+    columns = {"order": [*order, *heads]}
     return [
         Panel(
             "facts",
             "Clean networks",
-            f"{scale(config, main)} Saturated: share of units whose |tanh| exceeds 0.99.",
-            "Table 1: patches and blends",
+            f"{scale(config, table, main.name)} Saturated: share of units whose |tanh| exceeds 0.99.",
+            section,
             data={
                 "columns": ["network", "backbone", "CA", "train accuracy", "saturated", "published CA"],
                 "rows": clean,
@@ -62,8 +81,8 @@ def table1(config: HQNNBackdoor, table: Table) -> list[Panel]:
         Panel(
             "facts",
             "Hybrid networks and their twins under patches and blends (the paper's Table 1)",
-            f"{scale(config, main)} {PUBLISHED_AS} The sizes 1, 4, 9 and 16 of the paper are read as areas.",
-            "Table 1: patches and blends",
+            f"{scale(config, table, main.name)} {PUBLISHED_AS} The paper's sizes 1, 4, 9 and 16 are read as areas.",
+            section,
             data={"columns": OURS + THEIRS, "rows": rows},
         ),
         Panel(
@@ -71,124 +90,67 @@ def table1(config: HQNNBackdoor, table: Table) -> list[Panel]:
             "Attack success rate by network",
             "Mean over seeds with the 95 % t interval. The tanh and sine bottlenecks are as narrow as the circuit, and "
             "the product of sines is the circuit with all weights 0, which is classical.",
-            "Table 1: patches and blends",
+            section,
             "attack_success_rate",
             "head",
             group="trigger",
-            where={
-                "data": main,
-                "rate": config.poison_rate,
-                "frozen": False,
-                "trigger": list(dict.fromkeys(order)),
-                "depth": [0, config.depth],
-            },
-            data={"order": [*dict.fromkeys(order), TWIN, HYBRID, *config.heads]},
-        ),
-    ]
-
-
-def gradients(config: HQNNBackdoor, table: Table) -> list[Panel]:
-    main = config.sets[0]
-
-    def ours(metric: str, layer: str, head: str) -> str:
-        values = [
-            r.value
-            for r in table.results
-            if r.metric == metric
-            and r.config.get("layer", "") == layer
-            and (r.config["data"], r.config["head"], r.config["backbone"]) == (main.name, head, main.backbones[0])
-            and r.config["depth"] in (0, config.depth)
-        ]
-        if not values:
-            return "–"
-        low, high = min(values), max(values)
-        if metric in ("n_weights", "n_parameters"):
-            return f"{values[0]:,.0f}"
-        return f"{sum(values) / len(values):.3g} ({low:.3g} to {high:.3g})"
-
-    if ours("n_parameters", "", HYBRID) == "–":
-        return []
-    both = (HYBRID, TWIN)
-    heads = [
-        [
-            layer,
-            *(x for h in both for x in (ours("n_weights", layer, h), ours("gradient_norm", layer, h))),
-            *(f"{norms[h][1]:g}" for h in both),
-        ]
-        for layer, norms in published.TABLE2.items()
-    ]
-    names = {
-        "gradient_norm": "norm of the whole gradient",
-        "mean_gradient": "mean",
-        "largest_gradient": "largest",
-        "smallest_gradient": "smallest",
-    }
-    numbers = published.TABLE3["n_parameters"]
-    whole = [["parameters", *(ours("n_parameters", "", h) for h in both), *(f"{numbers[h]:,.0f}" for h in both)]]
-    for metric, words in names.items():
-        values = published.TABLE3[metric]
-        whole.append([words, *(ours(metric, "total", h) for h in both), *(f"{values[h]:g}" for h in both)])
-    caption = (
-        "Gradient of the mean cross-entropy over the first 256 clean test pictures after training, mean over seeds and "
-        "their span; the paper states neither batch nor time, on which these numbers depend. "
-    )
-    section = "Tables 2 and 3: parameters and gradients"
-    return [
-        Panel(
-            "facts",
-            "The head, layer by layer (the paper's Table 2)",
-            caption + f"Weights without biases. FC1 has {main.backbones[0]}'s number of features.",
-            section,
-            data={
-                "columns": [
-                    "layer",
-                    "hybrid weights",
-                    "hybrid gradient norm",
-                    "twin weights",
-                    "twin gradient norm",
-                    "published hybrid norm",
-                    "published twin norm",
-                ],
-                "rows": heads,
-            },
+            where=where,
+            data=columns,
         ),
         Panel(
-            "facts",
-            "The whole network (the paper's Table 3)",
-            caption + "With ResNet-18 our networks have exactly the published numbers of parameters.",
+            "heatmap",
+            "Accuracy with and without the trigger",
+            "Robust accuracy: share of test pictures, of all classes, that are right both times.",
             section,
-            data={
-                "columns": ["quantity", "hybrid", "twin", "published hybrid", "published twin"],
-                "rows": whole,
-            },
+            "robust_accuracy",
+            "head",
+            group="trigger",
+            where=where,
+            data=columns,
+        ),
+        Panel(
+            "heatmap",
+            "Attack success rate of the hybrid network by true class",
+            "Columns: the true class of a triggered picture; the target class is left out.",
+            section,
+            "attack_success_rate_of_class",
+            "true_class",
+            group="trigger",
+            where={**where, "head": HYBRID},
+            data={"order": order},
         ),
     ]
 
 
 def table4(config: HQNNBackdoor, table: Table) -> list[Panel]:
+    """Return heads that were trained on frozen backbones."""
     rows: list[list[object]] = []
     for part in config.sets[:2]:
         for backbone in part.backbones:
             for head in (HYBRID, TWIN):
                 for text in ("qcolor", config.control):
-                    depth = config.depth if head == HYBRID else 0
-                    spec = Spec(part.name, backbone, head, depth, text, config.poison_rate, 0)
+                    spec = Spec(part.name, backbone, head, layers(head, config.depth), text, config.poison_rate, 0)
                     if not table.has(spec, frozen=True):
                         continue
                     theirs = published.TABLE4.get((part.name, REPORTED.get(backbone, backbone)))
-                    beside = "–"
-                    if theirs is not None and head == HYBRID and text == "qcolor":
-                        beside = f"{theirs[0]:.2f}† / {theirs[2]:.2f}† / {theirs[3]:.2f}†"
-                    rates = ("clean_accuracy", "backdoor_accuracy", "attack_success_rate")
+                    rate = table.mean("attack_success_rate", spec, frozen=True)
+                    accuracy = table.mean("backdoor_accuracy", spec, frozen=True)
+                    other = ["–", "–"]
+                    if theirs and head == HYBRID and text == "qcolor" and is_comparable(config, part.name):
+                        other = [_listed(theirs[0], theirs[2], theirs[3], marks="†††")]
+                        full = is_full(config, table, part.name)
+                        other.append(status(rate, theirs[3] / 100, accuracy.value, full=full))
                     rows.append(
                         [
-                            part.name,
+                            f"{part.name}, {backbone}",
                             NAMES[head],
                             trigger_words(text),
-                            *(table.mean(metric, spec, frozen=True).percent() for metric in rates),
+                            table.mean("clean_accuracy", spec, frozen=True).percent(),
+                            accuracy.percent(),
+                            rate.percent(),
                             f"{100 * table.mean('clean_model_floor', spec, frozen=True).value:.1f}",
                             f"{100 * table.mean('train_attack_success_rate', spec, frozen=True).value:.1f}",
-                            beside,
+                            *other,
                         ]
                     )
     if not rows:
@@ -197,20 +159,19 @@ def table4(config: HQNNBackdoor, table: Table) -> list[Panel]:
         Panel(
             "facts",
             "Heads on frozen clean backbones (the paper's Table 4)",
-            "A new head is trained alone, on clean or on poisoned pictures. Percent, 95 % interval over seeds. The "
-            "published accuracies lie above those of the same models elsewhere in the paper (†).",
+            "The untrained head is put on the backbone of the clean network and trained alone, on clean or on poisoned "
+            "pictures. Percent, 95 % interval over seeds. The published accuracies lie above those of the same "
+            "networks elsewhere in the paper, and the rates are exactly 0 (†).",
             "Table 4: frozen backbones",
             data={
                 "columns": [
                     "data",
                     "network",
                     "trigger",
-                    "CA",
-                    "BA",
-                    "ASR",
-                    "floor: clean model",
+                    *RATES,
                     "train ASR",
                     "published CA / BA / ASR",
+                    "status",
                 ],
                 "rows": rows,
             },
@@ -225,28 +186,28 @@ def table5(config: HQNNBackdoor, table: Table) -> list[Panel]:
     for part in config.sets:
         for backbone in part.backbones:
             for head in (HYBRID, TWIN):
-                depth = config.depth if head == HYBRID else 0
-                spec = Spec(part.name, backbone, head, depth, "qcolor", config.poison_rate, 0)
+                spec = Spec(part.name, backbone, head, layers(head, config.depth), "qcolor", config.poison_rate, 0)
                 if not table.has(spec):
                     continue
                 theirs = published.TABLE5.get((part.name, REPORTED.get(backbone, backbone)))
-                beside: list[object] = ["–", "–"]
                 rate, accuracy = table.mean("attack_success_rate", spec), table.mean("backdoor_accuracy", spec)
-                if theirs is not None and head == HYBRID:
-                    says = status(config, part.name, rate, theirs[3] / 100, accuracy.value, CHANCE)
-                    beside = [f"{theirs[0]:.2f} / {theirs[2]:.2f} / {theirs[3]:.2f}".replace(" ", NBSP), says]
-                scales.append(scale(config, part.name))
+                other = ["–", "–"]
+                if theirs and head == HYBRID and is_comparable(config, part.name):
+                    doubt = "†" if (part.name, backbone) == ("imagenette", "resnet18") else ""
+                    other = [_listed(theirs[0], theirs[2], theirs[3], marks=["", doubt, doubt])]
+                    full = is_full(config, table, part.name)
+                    other.append(status(rate, theirs[3] / 100, accuracy.value, full=full))
+                scales.append(scale(config, table, part.name))
                 floors = [table.mean(m, spec).value for m in ("clean_model_floor", "untriggered_floor")]
                 rows.append(
                     [
-                        part.name,
-                        backbone,
+                        f"{part.name}, {backbone}",
                         NAMES[head],
                         table.mean("clean_accuracy", spec).percent(),
                         accuracy.percent(),
                         rate.percent(),
                         " / ".join(f"{100 * floor:.1f}" for floor in floors).replace(" ", NBSP),
-                        *beside,
+                        *other,
                     ]
                 )
     if not rows:
@@ -255,21 +216,11 @@ def table5(config: HQNNBackdoor, table: Table) -> list[Panel]:
         Panel(
             "facts",
             "Qcolor on several data sets (the paper's Table 5)",
-            " ".join(dict.fromkeys(scales)) + " The ratios are those that the search found on the first set. Floors as "
-            "in Table 1.",
+            " ".join(dict.fromkeys(scales)) + " The ratios are those that the search found on the first set; on grey "
+            "pictures they are a tint. Floors as in Table 1.",
             "Table 5: Qcolor on several data sets",
             data={
-                "columns": [
-                    "data",
-                    "backbone",
-                    "network",
-                    "CA",
-                    "BA",
-                    "ASR",
-                    "floors",
-                    "published CA / BA / ASR",
-                    "status",
-                ],
+                "columns": ["data", "network", "CA", "BA", "ASR", "floors", "published CA / BA / ASR", "status"],
                 "rows": rows,
             },
         )
@@ -277,24 +228,29 @@ def table5(config: HQNNBackdoor, table: Table) -> list[Panel]:
 
 
 def table6(config: HQNNBackdoor, table: Table) -> list[Panel]:
-    rows = []
-    for head in (HYBRID, TWIN):
-        for text in config.table6:
-            for rate in sorted(config.rates, reverse=True):
-                for spec in models(config, table, head=head, trigger=text, rate=rate):
-                    if spec.depth in (0, config.depth):
-                        backbone = REPORTED.get(spec.backbone, spec.backbone)
-                        theirs = published.TABLE6.get((backbone, text, rate)) if head == HYBRID else None
-                        rows.append(row(config, table, spec, theirs))
+    """Return triggers at several poisoning rates."""
+    main = config.sets[0]
+
+    def theirs(spec: Spec) -> published.Cell | None:
+        known = spec.head == HYBRID and main.name == "imagenette" and config.n_qubits == 10 and config.depth == 6
+        backbone = REPORTED.get(spec.backbone, spec.backbone)
+        return published.TABLE6.get((backbone, spec.trigger, spec.rate)) if known else None
+
+    rows = [
+        row(config, table, spec, theirs(spec))
+        for head in (HYBRID, TWIN)
+        for text in config.table6
+        for rate in sorted(config.rates, reverse=True)
+        for spec in models(config, table, head=head, trigger=text, rate=rate, depth=layers(head, config.depth))
+    ]
     if not rows:
         return []
-    main = config.sets[0].name
     section = "Table 6: poisoning rates"
     return [
         Panel(
             "facts",
             "Triggers and poisoning rates (the paper's Table 6)",
-            f"{scale(config, main)} {PUBLISHED_AS}",
+            f"{scale(config, table, main.name)} {PUBLISHED_AS}",
             section,
             data={"columns": OURS + THEIRS, "rows": rows},
         ),
@@ -308,74 +264,112 @@ def table6(config: HQNNBackdoor, table: Table) -> list[Panel]:
             "share of the training set that is poisoned",
             "attack success rate",
             "trigger",
-            {"data": main, "head": HYBRID, "frozen": False, "depth": config.depth, "trigger": list(config.table6)},
+            {
+                "data": main.name,
+                "backbone": main.backbones[0],
+                "head": HYBRID,
+                "frozen": False,
+                "depth": config.depth,
+                "trigger": list(config.table6),
+            },
             {"order": list(config.table6)},
         ),
     ]
 
 
 def table7(config: HQNNBackdoor, table: Table) -> list[Panel]:
+    """Return Qcolor on circuits of several depths."""
+    main = config.sets[0]
     rows: list[list[object]] = []
     for depth in sorted(config.depths):
-        for spec in models(config, table, head=HYBRID, trigger="qcolor", rate=config.poison_rate, depth=depth):
-            ca, ba, asr = published.TABLE7.get(depth, (None, None, None))
-            rows.append(
-                [
-                    depth,
-                    *(table.mean(m, spec).percent() for m in ("clean_accuracy", "backdoor_accuracy")),
-                    table.mean("attack_success_rate", spec).percent(),
-                    f"{100 * table.mean('clean_model_floor', spec).value:.1f}",
-                    "–" if ca is None else f"{ca:.2f} / {ba:.2f} / {asr:.2f}",
-                ]
-            )
+        spec = Spec(main.name, main.backbones[0], HYBRID, depth, "qcolor", config.poison_rate, 0)
+        if not table.has(spec):
+            continue
+        other = ["–", "–"]
+        rate, accuracy = table.mean("attack_success_rate", spec), table.mean("backdoor_accuracy", spec)
+        if depth in published.TABLE7 and is_comparable(config, main.name):
+            theirs = published.TABLE7[depth]
+            other = [_listed(*theirs, marks="†††" if depth == config.depth else ["", "", ""])]
+            full = is_full(config, table, main.name)
+            other.append(status(rate, theirs[2] / 100, accuracy.value, full=full))
+        floor = table.mean("clean_model_floor", spec).value
+        clean = table.mean("clean_accuracy", spec).percent()
+        rows.append([depth, clean, accuracy.percent(), rate.percent(), f"{100 * floor:.1f}", *other])
     if len(rows) < 2:
         return []
     return [
         Panel(
             "facts",
             "Qcolor and the depth of the circuit (the paper's Table 7)",
-            f"{scale(config, config.sets[0].name)} The paper does not name the network.",
+            f"{scale(config, table, main.name)} The paper does not name the network.",
             "Table 7: depth of the circuit",
-            data={
-                "columns": ["layers", "CA", "BA", "ASR", "floor: clean model", "published CA / BA / ASR"],
-                "rows": rows,
-            },
+            data={"columns": ["layers", *RATES, "published CA / BA / ASR", "status"], "rows": rows},
         )
     ]
 
 
 def table8(config: HQNNBackdoor, table: Table) -> list[Panel]:
-    main = config.sets[0].name
+    """Return how far triggers can be seen."""
+    main = config.sets[0]
     rows: list[list[object]] = []
     for text in dict.fromkeys((*config.table6, *config.table1, *config.larger, config.control)):
-        seen = table.one("ssim", data=main, trigger=text)
+        seen, noise = (table.one(metric, data=main.name, trigger=text) for metric in ("ssim", "psnr"))
         if seen is None:
             continue
-        spec = next(iter(models(config, table, head=HYBRID, trigger=text, rate=config.poison_rate)), None)
-        noise, perceived = table.one("psnr", data=main, trigger=text), table.one("lpips", data=main, trigger=text)
-        theirs = published.TABLE8.get(text)
+        spec = Spec(main.name, main.backbones[0], HYBRID, config.depth, text, config.poison_rate, 0)
+        rate, accuracy = table.mean("attack_success_rate", spec), table.mean("backdoor_accuracy", spec)
+        other = ["–", "–"]
+        if text in published.TABLE8 and is_comparable(config, main.name):
+            theirs = published.TABLE8[text]
+            doubt = "†" if text in published.IN_DOUBT else ""
+            full = is_full(config, table, main.name)
+            other = [
+                _listed(*theirs, marks=[doubt, doubt, ""]),
+                status(rate, theirs[0] / 100, accuracy.value, full=full),
+            ]
         rows.append(
             [
                 trigger_words(text),
-                "–" if spec is None else table.mean("attack_success_rate", spec).percent(),
-                "–" if spec is None else table.mean("backdoor_accuracy", spec).percent(),
+                rate.percent(),
+                accuracy.percent(),
                 f"{100 * seen.value:.2f}",
                 "–" if noise is None else f"{noise.value:.1f}",
-                "weights absent" if perceived is None else f"{perceived.value:.3f}",
-                "–" if theirs is None else f"{theirs[0]:.2f} / {theirs[1]:.2f} / {theirs[2]:.1f}",
+                *other,
             ]
         )
     if not rows:
         return []
-    return [
+    absent = table.one("lpips_absent")
+    shown = [
+        [trigger_words(text), f"{r.value:.3f}"]
+        for text in dict.fromkeys((*config.table6, *config.table1, *config.larger, config.control))
+        if (r := table.one("lpips", data=main.name, trigger=text)) is not None
+    ]
+    note = "" if absent is None else f" LPIPS was left out: {absent.config['reason']}"
+    out = [
         Panel(
             "facts",
             "How far triggers can be seen (the paper's Table 8)",
-            f"{scale(config, main)} SSIM (percent), PSNR (dB) and LPIPS (AlexNet): means over test pictures.",
+            f"{scale(config, table, main.name)} SSIM (percent) and PSNR (dB): means over test pictures.{note}",
             "Table 8: stealth",
             data={
-                "columns": ["trigger", "ASR", "BA", "SSIM", "PSNR", "LPIPS", "published ASR / BA / SSIM"],
+                "columns": ["trigger", "ASR", "BA", "SSIM", "PSNR", "published ASR / BA / SSIM", "status"],
                 "rows": rows,
             },
         )
     ]
+    if shown:
+        perceived = Panel(
+            "facts",
+            "Perceived distance",
+            "LPIPS (AlexNet), means over test pictures.",
+            "Table 8: stealth",
+            data={"columns": ["trigger", "LPIPS"], "rows": shown},
+        )
+        out.append(perceived)
+    return out
+
+
+def _listed(*numbers: float, marks: Sequence[str]) -> str:
+    """Return published numbers on one line, those in doubt marked."""
+    return " / ".join(f"{x:.2f}{mark}" for x, mark in zip(numbers, marks, strict=True)).replace(" ", NBSP)

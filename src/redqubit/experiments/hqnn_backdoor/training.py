@@ -83,7 +83,7 @@ def material(
     standardise(net, train.x)
     late = FromStage(net, _first_stage(part, net, weights))
     late.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    maps = [in_batches(late.front, d.x) for d in (train, test)]
+    maps = [in_batches(late.front, d.x) if part.first_stage else d.x for d in (train, test)]
     late.eval()
     pooled = in_batches(late.forward_features, maps[0])
     features = net.features
@@ -113,7 +113,7 @@ def build(config: HQNNBackdoor, spec: Spec, m: Material) -> tuple[Narrow, FromSt
     return net, late
 
 
-def poison(config: HQNNBackdoor, spec: Spec, backdoor: Backdoor, m: Material) -> Poisoned:
+def poison(spec: Spec, backdoor: Backdoor, m: Material) -> Poisoned:
     """Return the poisoned training set; models of one seed share the choice of pictures."""
     generator = torch.Generator().manual_seed(spec.seed * STREAMS + 2)
     return backdoor(m.train, generator=generator)
@@ -189,17 +189,7 @@ def _batch(
     """Return how to get samples by place: clean ones from `x`, those of the attacker from `changed`."""
     if poisoned is None or changed is None:
         return lambda places: (x[places.to(x.device)], y[places.to(x.device)])
-    source, labels = poisoned.source, poisoned.y
-    touched = poisoned.is_poisoned | poisoned.is_cover
-    rows = torch.where(touched, touched.cumsum(0) - 1, -1)
-
-    def get(places: Tensor) -> tuple[Tensor, Tensor]:
-        places = places.to(x.device)
-        out, row = x[source[places]], rows[places]
-        out[row >= 0] = changed[row[row >= 0]]
-        return out, labels[places]
-
-    return get
+    return lambda places: poisoned.batch(places.to(x.device), x, changed)
 
 
 def _augmented(

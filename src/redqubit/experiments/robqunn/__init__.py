@@ -16,7 +16,7 @@ EXPERIMENTS.register("robqunn")(
         PRESETS,
         cells,
         summarise,
-        data=lambda config: (config.data,),
+        data=lambda config, parts: (config.data,),
     )
 )
 
