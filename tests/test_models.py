@@ -237,7 +237,7 @@ def make(name: str, seed: int = 0, shape: Sequence[int] = (1, 8, 8), n_classes: 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 5, 7), (3, 8, 6), (4,)])
 def test_registered_models_take_what_they_can_and_refuse_the_rest(name: str, shape: tuple[int, ...]) -> None:
-    takes_vectors, one_channel = name.startswith("hybrid"), name == "cosine_twin"
+    takes_vectors, one_channel = name.startswith(("hybrid", "qnn")), name == "cosine_twin"
     if (len(shape) == 1 and not takes_vectors) or (shape[0] == 3 and one_channel):
         with pytest.raises(UsageError, match="Argument `input_shape`") as caught:
             make(name, shape=shape)

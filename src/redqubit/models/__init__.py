@@ -9,7 +9,9 @@ from redqubit.models.hybrid import Bottleneck, HybridNet, HybridTwin
 from redqubit.models.layer import QuantumLayer
 from redqubit.models.narrow import HEADS, FromStage, on_backbone, saturation, standardise
 from redqubit.models.noisy import noisy
+from redqubit.models.qnn import QNN
 from redqubit.models.quanvolution import Quanvolution, QuNN
+from redqubit.models.stack import stack_logits, train_stack
 from redqubit.models.weight_gradients import WeightGradients, weight_gradients
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "FromStage",
     "HybridNet",
     "HybridTwin",
+    "QNN",
     "QuNN",
     "QuantumLayer",
     "Quanvolution",
@@ -36,8 +39,10 @@ __all__ = [
     "on_backbone",
     "read_state",
     "saturation",
+    "stack_logits",
     "standardise",
     "train_autoencoder",
     "trained_autoencoder",
+    "train_stack",
     "weight_gradients",
 ]

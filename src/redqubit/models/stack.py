@@ -1,0 +1,240 @@
+"""Many QNNs of one architecture trained at once: seeds, poisoned labels and ratios in one batch of weights."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from redqubit.errors import UsageError
+from redqubit.models.qnn import QNN
+from redqubit.quantum.gradients import SPSA
+from redqubit.quantum.simulation import stacked
+from redqubit.quantum.simulation.stacked import Stacked, StackedPlan
+
+BATCH = 256  # samples of one draw of shots, as `redqubit.training.logits` has them
+
+
+def train_stack(
+    models: Sequence[QNN],
+    x: Tensor | Sequence[Tensor],
+    y: Tensor | Sequence[Tensor],
+    *,
+    epochs: int = 30,
+    batch_size: int = 32,
+    lr: float = 0.01,
+    generators: Sequence[torch.Generator],
+) -> Sequence[QNN]:
+    """Train QNNs in place, each as `redqubit.training.train` would train it alone, and return them.
+
+    What the encoder makes of the samples is computed once. In a step a model's noisy circuit is carried back to the
+    encoder once for all samples; with SPSA each sample has two runs of its own. In double precision, on the CPU.
+
+    Args:
+        models: M models that differ in their weights alone, with gradient "exact" or "spsa"; left in evaluation mode.
+        x: Samples (N, ...) of all models, or one tensor for each; a tensor that several share is encoded once.
+        y: Labels (N,) of all models, or (M, N), or one tensor for each.
+        epochs: Passes over the data; the paper's 30.
+        batch_size: Samples per step; the last batch of a pass may be smaller. The paper's 32.
+        lr: Adam's learning rate; the paper's 0.01.
+        generators: One for each model, the source of the order of its samples. Directions of SPSA come from the
+            generator that the model was made with, which may be the same.
+
+    Raises:
+        UsageError: for models of different architecture, with shots or another gradient, circuits that couple more
+            than five wires, samples that are not finite, labels that are no classes, or a loss that is not finite.
+
+    Reference: Kundu and Ghosh, arXiv 2411.14412, section 5.
+
+    Example:
+        >>> x = torch.rand(64, 4, generator=torch.Generator().manual_seed(0))
+        >>> random = [torch.Generator().manual_seed(seed) for seed in range(2)]
+        >>> nets = [QNN(4, 2, generator=g) for g in random]
+        >>> labels = torch.stack([(x[:, i] > 0.5).long() for i in (1, 3)])
+        >>> nets = train_stack(nets, x, labels, epochs=40, lr=0.1, generators=random)
+        >>> [bool((net(x).argmax(1) == y).float().mean() > 0.8) for net, y in zip(nets, labels)]
+        [True, True]
+    """
+    _check(models, generators)
+    _check_training(models)
+    xs = [x] * len(models) if isinstance(x, Tensor) else list(x)
+    ys = [y] * len(models) if isinstance(y, Tensor) and y.ndim == 1 else list(y)
+    if not len(xs) == len(ys) == len(models):
+        raise UsageError(
+            f"Arguments `x` and `y` must be for {len(models)} models, but are for {len(xs)} and {len(ys)}."
+        )
+    n_classes = models[0].head.out_features
+    for samples, labels in zip(xs, ys, strict=True):
+        if len(samples) != len(labels) or not len(labels) or not bool(((labels >= 0) & (labels < n_classes)).all()):
+            raise UsageError(
+                f"Argument `y` must have a class of 0 to {n_classes - 1} for each of {len(samples)} samples, but has "
+                f"{len(labels)} labels from {int(labels.min()) if len(labels) else '-'} on: number classes so."
+            )
+    plan = stacked.build(models[0].circuit.circuit)
+    for size in sorted({len(labels) for labels in ys}):  # models whose passes have equally many steps
+        chosen = [m for m, labels in enumerate(ys) if len(labels) == size]
+        _train(
+            plan,
+            [models[m] for m in chosen],
+            [xs[m] for m in chosen],
+            torch.stack([ys[m].cpu() for m in chosen]),
+            [generators[m] for m in chosen],
+            epochs,
+            batch_size,
+            lr,
+        )
+    return models
+
+
+def _train(
+    plan: StackedPlan,
+    models: Sequence[QNN],
+    xs: Sequence[Tensor],
+    y: Tensor,
+    generators: Sequence[torch.Generator],
+    epochs: int,
+    batch_size: int,
+    lr: float,
+) -> None:
+    encoded, first = _encoded(plan, models[0], xs)
+    weights, head, bias = parameters = [p.requires_grad_() for p in _stack(models)]
+    optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
+    mode = _spsa(models[0])
+    for epoch in range(epochs):
+        order = torch.stack([torch.randperm(y.shape[1], generator=g) for g in generators])
+        total = torch.zeros(len(models), dtype=torch.float64)
+        for batch in order.split(batch_size, 1):  # (M, B)
+            directions = None
+            if mode is not None:
+                directions = torch.stack([_directions(plan, mode, model, batch.shape[1]) for model in models])
+            optimizer.zero_grad(set_to_none=True)
+            z: Tensor = Stacked.apply(  # type: ignore[no-untyped-call]
+                plan.angles.of(weights), plan, encoded, first[:, None] + batch, directions, mode.step if mode else 0.0
+            )
+            logits = torch.baddbmm(bias[:, None], z, head.mT)
+            losses = F.cross_entropy(logits.flatten(0, 1), y.gather(1, batch).flatten(), reduction="none")
+            mean = losses.view(batch.shape).mean(1)
+            mean.sum().backward()
+            optimizer.step()
+            total += mean.detach()
+        if not bool((total < float("inf")).all()):  # also catches NaN
+            raise UsageError(f"Training diverged in epoch {epoch + 1}: lower `lr`, which is {lr}.")
+    with torch.no_grad():
+        for m, model in enumerate(models):
+            for parameter, trained in zip(_parameters(model), parameters, strict=True):
+                parameter.copy_(trained[m])
+            model.eval()
+
+
+def stack_logits(
+    models: Sequence[QNN],
+    x: Tensor,
+    *,
+    shots: int | None = None,
+    generators: Sequence[torch.Generator] = (),
+) -> Tensor:
+    """Return the logits (M, N, C), float64, of QNNs that differ in their weights alone.
+
+    With shots those of `redqubit.training.logits(noisy(model, shots=shots, generator=g), x)`, all qubits of a sample
+    read in the same draws.
+
+    Args:
+        models: M models of one architecture.
+        x: Samples (N, ...).
+        shots: Read-outs of each sample; exact expectation values when None.
+        generators: One for each model, the source of its shots.
+
+    Raises:
+        UsageError: as `train_stack`, or for shots without generators.
+
+    Example:
+        >>> random = [torch.Generator().manual_seed(seed) for seed in range(2)]
+        >>> nets = [QNN(4, 3, generator=g) for g in random]
+        >>> stack_logits(nets, torch.rand(5, 4), shots=1000, generators=random).shape
+        torch.Size([2, 5, 3])
+    """
+    _check(models, generators if shots is not None else models)
+    weights, head, bias = _stack(models)
+    if shots is None:
+        plan = stacked.build(models[0].circuit.circuit)
+        encoded, _ = _encoded(plan, models[0], [x])
+        tables = stacked.observables(plan, plan.angles.of(weights))
+        z = torch.cat([r @ t.mT for r, t in zip(encoded, tables, strict=True)], 2).index_select(2, plan.order)
+    else:
+        z = _sampled(models, x, shots, generators)
+    return torch.baddbmm(bias[:, None], z, head.mT)
+
+
+@torch.no_grad()
+def _sampled(models: Sequence[QNN], x: Tensor, shots: int, generators: Sequence[torch.Generator]) -> Tensor:
+    """Return means of read-outs (M, N, n) of one layer, which has each model's weights and generator in turn."""
+    own = torch.Generator()
+    layer = models[0].circuit.replaced(shots=shots, gradient="exact", generator=own).cpu().double()
+    inputs = models[0].inputs(x.detach().cpu().double())
+    out = []
+    for model, generator in zip(models, generators, strict=True):
+        layer.weights.copy_(model.circuit.weights)
+        own.set_state(generator.get_state())
+        out.append(torch.cat([layer(part) for part in inputs.split(BATCH)]))
+        generator.set_state(own.get_state())
+    return torch.stack(out)
+
+
+def _check(models: Sequence[QNN], generators: Sequence[object]) -> None:
+    if not models:
+        raise UsageError("Argument `models` must hold a model, but is empty.")
+    if len(generators) != len(models):
+        raise UsageError(
+            f"Argument `generators` must have one for each of {len(models)} models, but has {len(generators)}."
+        )
+    first = models[0]
+    for model in models:
+        if model.circuit.circuit != first.circuit.circuit or model.head.weight.shape != first.head.weight.shape:
+            raise UsageError("Argument `models` must hold one architecture, but has two: train each in its own stack.")
+
+
+def _check_training(models: Sequence[QNN]) -> None:
+    for layer in (model.circuit for model in models):
+        if layer.gradient != models[0].circuit.gradient or layer.gradient in ("adjoint", "parameter-shift"):
+            raise UsageError(
+                f"Argument `models` must all have gradient exact, or all spsa, but one has {layer.gradient}: train it "
+                "alone."
+            )
+        if layer.shots is not None:
+            raise UsageError(
+                "Argument `models` must have no shots in training, but has: evaluate with them by `stack_logits`."
+            )
+
+
+def _spsa(model: QNN) -> SPSA | None:
+    gradient = model.circuit.gradient
+    return gradient if isinstance(gradient, SPSA) else SPSA() if gradient == "spsa" else None
+
+
+def _directions(plan: StackedPlan, mode: SPSA, model: QNN, batch: int) -> Tensor:
+    assert model.circuit.generator is not None  # held by its constructor
+    return stacked.draw(plan, mode, batch, generator=model.circuit.generator)
+
+
+def _parameters(model: QNN) -> tuple[Tensor, Tensor, Tensor]:
+    return model.circuit.weights, model.head.weight, model.head.bias
+
+
+def _stack(models: Sequence[QNN]) -> list[Tensor]:
+    """Return copies of all weights (M, J), heads (M, C, n) and biases (M, C) in double precision."""
+    kinds = zip(*map(_parameters, models), strict=True)
+    return [torch.stack([p.detach().cpu().double() for p in kind]) for kind in kinds]
+
+
+def _encoded(plan: StackedPlan, model: QNN, xs: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Return the encoded samples of all sets, each set once, and where each model's begin."""
+    begins: dict[int, int] = {}
+    parts: list[Tensor] = []
+    for x in xs:
+        if id(x) not in begins:
+            begins[id(x)] = sum(map(len, parts))
+            parts.append(model.inputs(x.detach().cpu().double()))
+    inputs = torch.cat(parts)
+    if not bool(inputs.isfinite().all()):
+        raise UsageError("Argument `x` must be finite, but is not: drop or fill those samples.")
+    return stacked.encode(plan, inputs), torch.tensor([begins[id(x)] for x in xs])
