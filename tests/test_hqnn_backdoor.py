@@ -330,8 +330,8 @@ def test_collapsed_or_deaf_networks_are_not_more_robust() -> None:
     twins = under_table1(TWIN, 0.9, 0.93, 0.91)
     collapsed = under_table1(HYBRID, 0.0, 0.01, 0.02, accuracy=0.1)
     assert verdict(collapsed + twins, "more robust to backdoors") == "unclear"
-    deaf = under_table1(HYBRID, 0.1, 0.12, 0.11) + made(HYBRID, PAPER.control, (0.1, 0.2, 0.1))
-    assert verdict(deaf + twins, "more robust to backdoors") == "unclear"
+    deaf = twins + made(TWIN, PAPER.control, (0.1, 0.2, 0.1))
+    assert verdict(under_table1(HYBRID, 0.1, 0.12, 0.11) + deaf, "more robust to backdoors") == "unclear"
 
 
 def test_the_circuit_is_credited_only_beside_the_product_of_sines() -> None:

@@ -155,7 +155,11 @@ def _against_twin(table: BackdoorTable) -> Finding:
     model, twin = table.models
     said: dict[int, list[str]] = {1: [], -1: [], 0: []}  # by the sign of the difference
     details = []
+    void = [t for t in table.plan.triggers if any(table.unseen(m, t) or table.collapsed(m, t) for m in (model, twin))]
     for name in table.plan.triggers:
+        if name in void:
+            details.append(f"{name}: not compared, as a model does not see it or gives one answer to all")
+            continue
         seeds = sorted(s for (m, s, t) in table.turned if (m, t) == (model, name))
         test = mcnemar(table.turned[model, seeds[0], name], table.turned[twin, seeds[0], name])
         value, low, high = test.value, test.low, test.high
@@ -173,8 +177,13 @@ def _against_twin(table: BackdoorTable) -> Finding:
             )
         rates = (table.mean(m, name, "attack_success_rate") for m in (model, twin))
         detail += "; attack success rates {} and {}".format(*map(_percent, rates))
-        said[(low > 0) - (high < 0)].append(f"{name} ({100 * value:+.1f} points)")
+        agreed = len(seeds) > 1 and over.method == "constant"  # a few seeds that happen to agree show nothing
+        said[0 if agreed else (low > 0) - (high < 0)].append(f"{name} ({100 * value:+.1f} points)")
         details.append(detail)
+    if len(void) == len(table.plan.triggers):
+        return Finding(
+            f"How backdoors act on {model} and its twin {twin} cannot be compared.", "unclear", "; ".join(details)
+        )
     words = {1: "more with", -1: "fewer with", 0: "no difference shown with"}
     parts = [f"{words[sign]} {', '.join(names)}" for sign, names in said.items() if names]
     return Finding(

@@ -71,6 +71,7 @@ def findings(results: Sequence[Result], control: str | None = None) -> list[Find
             out.append(verdict)
             trusted |= {name} if verdict.status == "holds" else set()
     out += _false_alarms(results)
+    out += _number_of_tests([o for name, group in found.items() if name in SCORES for o in group])
     for name, group in found.items():
         for family in dict.fromkeys(o.family for o in group):
             others = [o for o in group if o.family == family and o.trigger != control]
@@ -252,6 +253,20 @@ def _false_alarms(results: Sequence[Result]) -> list[Finding]:
             f"restarts, and by models with a backdoor in {b}.",
             "info",
             "the alarm is no test at a stated level; the verdicts here compare models with clean ones instead",
+        )
+    ]
+
+
+def _number_of_tests(tried: Sequence[Outcome]) -> list[Finding]:
+    """Say how often detectors would find something by chance alone."""
+    if len(tried) < 2:
+        return []
+    return [
+        Finding(
+            f"Detectors were put to {len(tried)} tests, at a level of {_percent(LEVEL)} each.",
+            "info",
+            f"were they independent and no model backdoored, {_percent(1 - (1 - LEVEL) ** len(tried))} of such runs "
+            "would show a detection",
         )
     ]
 

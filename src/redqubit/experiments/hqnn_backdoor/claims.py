@@ -33,6 +33,7 @@ def summarise(config: HQNNBackdoor, results: Sequence[Result]) -> Summary:
     )
     found = [
         *_hybrid_against_twin(config, table),
+        *_fit(config, table),
         *_what_part(config, table),
         *_frozen(config, table),
         *_rates(config, table),
@@ -75,7 +76,7 @@ def _sign(d: Difference | None) -> int:
 
 
 def _sound(config: HQNNBackdoor, table: Table, heads: Sequence[str], triggers: Sequence[str]) -> str:
-    """Return why networks cannot be compared, or nothing: one near chance, or that does not learn the control."""
+    """Return why networks cannot be compared, or nothing: one near chance, or a classical one deaf to the control."""
     for head in heads:
         for text in triggers:
             if table.worst("backdoor_accuracy", main_spec(config, head, text)) < 2 * CHANCE:
@@ -83,7 +84,8 @@ def _sound(config: HQNNBackdoor, table: Table, heads: Sequence[str], triggers: S
     deaf = [
         h
         for h in heads
-        if table.has(main_spec(config, h, config.control))
+        if h != HYBRID  # where not to learn it is what is claimed
+        and table.has(main_spec(config, h, config.control))
         and table.mean("attack_success_rate", main_spec(config, h, config.control)).value < SUCCESS / 100
     ]
     return f". Not comparable: {NAMES[deaf[0]]} does not learn the positive control" if deaf else ""
@@ -138,6 +140,24 @@ def _hybrid_against_twin(config: HQNNBackdoor, table: Table) -> list[Finding]:
             )
         )
     return out
+
+
+def _fit(config: HQNNBackdoor, table: Table) -> list[Finding]:
+    """Ask whether what resists poison just learns less of anything."""
+    triggers = _both(config, table, config.table1, HYBRID, TWIN)
+    if not triggers:
+        return []
+    clean = table.paired("train_accuracy", [main_spec(config, HYBRID, CLEAN)], [main_spec(config, TWIN, CLEAN)])
+    poison = _difference(config, table, "train_attack_success_rate", triggers, HYBRID, TWIN)
+    return [
+        Finding(
+            "Hybrid networks fit their training pictures as well as their twins do.",
+            "fails" if _sign(clean) < 0 else "unclear",
+            f"accuracy on clean training pictures, hybrid minus twin: {points(clean)}; success on the poisoned training "
+            f"pictures, mean over {len(triggers)} triggers of Table 1: {points(poison)}. What learns less of everything "
+            "learns less poison too",
+        )
+    ]
 
 
 def _what_part(config: HQNNBackdoor, table: Table) -> list[Finding]:

@@ -1,6 +1,6 @@
 """What must be right before the numbers mean anything, and what they do not show."""
 
-from redqubit.experiments.hqnn_backdoor.config import HYBRID, TWIN, HQNNBackdoor
+from redqubit.experiments.hqnn_backdoor.config import TWIN, HQNNBackdoor
 from redqubit.experiments.hqnn_backdoor.plan import CLEAN, main_spec
 from redqubit.experiments.hqnn_backdoor.published import SUCCESS
 from redqubit.experiments.hqnn_backdoor.rows import CHANCE, NAMES, is_full, trigger_words
@@ -12,19 +12,18 @@ SATURATED = 0.5  # share of units from which training is in doubt
 
 def flags(config: HQNNBackdoor, table: Table) -> list[Flag]:
     out = []
-    for head in (TWIN, HYBRID):
-        spec = main_spec(config, head, config.control)
-        if table.has(spec):
-            rate = table.mean("attack_success_rate", spec)
-            out.append(
-                Flag(
-                    "positive-control",
-                    "ok" if rate.value >= SUCCESS / 100 else "fail",
-                    f"A {trigger_words(config.control)} must succeed in any network: {rate.percent()} %.",
-                    {"attack_success_rate": rate.value},
-                    NAMES[head],
-                )
+    spec = main_spec(config, TWIN, config.control)
+    if table.has(spec):
+        rate = table.mean("attack_success_rate", spec)
+        out.append(
+            Flag(
+                "positive-control",
+                "ok" if rate.value >= SUCCESS / 100 else "fail",
+                f"A {trigger_words(config.control)} must succeed in the classical twin: {rate.percent()} %.",
+                {"attack_success_rate": rate.value},
+                NAMES[TWIN],
             )
+        )
     for part in config.sets:
         saturated: dict[str, float] = {}
         for spec in table.specs(data=part.name):
