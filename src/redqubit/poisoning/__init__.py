@@ -1,5 +1,6 @@
 """Label poisoning: attacks that give a part of a training set wrong labels."""
 
+from redqubit.poisoning.adaptive import NeighbourhoodFlip
 from redqubit.poisoning.base import POISONS, LabelPoison, PoisonedLabels
 from redqubit.poisoning.bi_level import BiLevel
 from redqubit.poisoning.cyclic import Cyclic
@@ -13,6 +14,7 @@ __all__ = [
     "Cyclic",
     "Farthest",
     "LabelPoison",
+    "NeighbourhoodFlip",
     "PoisonedLabels",
     "QUID",
     "RandomFlip",
