@@ -234,10 +234,13 @@ def test_what_does_not_fit_is_told_in_a_line() -> None:
 
     told("must hold a model, but is empty", lambda: training([], g=[]))
     told("`generators` must have one for each of 2 models, but has 1", lambda: training(models, g=generators[:1]))
+    told("two models share one", lambda: training(models, g=generators[:1] * 2))
+    told("two models share one", lambda: training([QNN(6, 3, gradient="spsa", generator=generators[0])] * 2))
     told("one architecture, but has two", lambda: training([models[0], other]))
     told("must be for 2 models, but are for 2 and 3", lambda: training(models, y=torch.zeros(3, 9, dtype=torch.long)))
     told("a class of 0 to 2 for each of 9 samples", lambda: training(models, y=y + 1))
     told("a class of 0 to 2 for each of 9 samples", lambda: training(models, y=y[:5]))
+    told("a class of 0 to 2 for each of 9 samples", lambda: training(models, y=y.double()))
     told("`x` must be finite", lambda: training(models, nan))
     told("must have shape (B, 6)", lambda: training(models, samples(9, 7)))
     told(

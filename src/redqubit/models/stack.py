@@ -38,11 +38,12 @@ def train_stack(
         batch_size: Samples per step; the last batch of a pass may be smaller. The paper's 32.
         lr: Adam's learning rate; the paper's 0.01.
         generators: One for each model, the source of the order of its samples. Directions of SPSA come from the
-            generator that the model was made with, which may be the same.
+            generator that the model was made with, which may be the same, but not another model's.
 
     Raises:
-        UsageError: for models of different architecture, with shots or another gradient, circuits that couple more
-            than five wires, samples that are not finite, labels that are no classes, or a loss that is not finite.
+        UsageError: for models of different architecture, with shots or another gradient, models that share a
+            generator, circuits that couple more than five wires, samples that are not finite, labels that are no
+            classes, or a loss that is not finite.
 
     Reference: Kundu and Ghosh, arXiv 2411.14412, section 5.
 
@@ -56,7 +57,7 @@ def train_stack(
         [True, True]
     """
     _check(models, generators)
-    _check_training(models)
+    _check_training(models, generators)
     xs = [x] * len(models) if isinstance(x, Tensor) else list(x)
     ys = [y] * len(models) if isinstance(y, Tensor) and y.ndim == 1 else list(y)
     if not len(xs) == len(ys) == len(models):
@@ -65,10 +66,11 @@ def train_stack(
         )
     n_classes = models[0].head.out_features
     for samples, labels in zip(xs, ys, strict=True):
-        if len(samples) != len(labels) or not len(labels) or not bool(((labels >= 0) & (labels < n_classes)).all()):
+        known = not labels.is_floating_point() and bool(((labels >= 0) & (labels < n_classes)).all())
+        if len(samples) != len(labels) or not len(labels) or not known:
             raise UsageError(
                 f"Argument `y` must have a class of 0 to {n_classes - 1} for each of {len(samples)} samples, but has "
-                f"{len(labels)} labels from {int(labels.min()) if len(labels) else '-'} on: number classes so."
+                f"others, or {len(labels)} in all: number classes so."
             )
     plan = stacked.build(models[0].circuit.circuit)
     for size in sorted({len(labels) for labels in ys}):  # models whose passes have equally many steps
@@ -77,7 +79,7 @@ def train_stack(
             plan,
             [models[m] for m in chosen],
             [xs[m] for m in chosen],
-            torch.stack([ys[m].cpu() for m in chosen]),
+            torch.stack([ys[m].cpu().long() for m in chosen]),
             [generators[m] for m in chosen],
             epochs,
             batch_size,
@@ -193,7 +195,15 @@ def _check(models: Sequence[QNN], generators: Sequence[object]) -> None:
             raise UsageError("Argument `models` must hold one architecture, but has two: train each in its own stack.")
 
 
-def _check_training(models: Sequence[QNN]) -> None:
+def _check_training(models: Sequence[QNN], generators: Sequence[torch.Generator]) -> None:
+    owners: dict[int, int] = {}
+    for m, (model, generator) in enumerate(zip(models, generators, strict=True)):
+        drawn = [generator] if _spsa(model) is None else [generator, model.circuit.generator]
+        if any(owners.setdefault(id(g), m) != m for g in drawn):
+            raise UsageError(
+                "Argument `generators` must be one a model, but two models share one, so that neither would train as "
+                "it does alone: make one for each."
+            )
     for layer in (model.circuit for model in models):
         if layer.gradient != models[0].circuit.gradient or layer.gradient in ("adjoint", "parameter-shift"):
             raise UsageError(
