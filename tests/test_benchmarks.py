@@ -10,6 +10,7 @@ import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ sys.path.append(str(FOLDER))
 import heads  # noqa: E402
 import noisy_attack  # noqa: E402
 import peers  # noqa: E402
+import quid  # noqa: E402
 import scale  # noqa: E402
 import speed  # noqa: E402
 import tables  # noqa: E402
@@ -171,6 +173,35 @@ def test_both_tools_find_the_same_examples(model: str, tmp_path: Path, monkeypat
     assert float((ours - torch.from_numpy(x)).abs().mean()) > 0.02
     assert torch.allclose(ours, theirs, atol=1e-6)
     assert speed.distance(numbers(logits), noisy_attack.judge(attack, ours.numpy())) < speed.TOLERANCE
+
+
+@pytest.mark.parametrize("place", range(len(quid.METRICS)), ids=quid.METRICS)
+def test_quid_and_its_loop_give_the_same_labels(place: int, tmp_path: Path) -> None:
+    task = quid.prepare(40, tmp_path)[place]
+    ours, theirs = ([numbers(v) for v in library.build(task)()] for library in quid.LIBRARIES[:2])
+    assert ours[1].shape == (20, 4)
+    assert quid.difference(ours, theirs) < quid.TOLERANCE
+    assert np.array_equal(ours[0], ours[1].argmax(1))
+    assert len(set(ours[0])) > 1
+    theirs[0][3] += 1
+    assert quid.difference(ours, theirs) == float("inf")
+
+
+def test_quid_is_compared_within_rounds() -> None:
+    tasks = [quid.Task(metric, "") for metric in quid.METRICS]
+
+    def measured(name: str, *rounds: float) -> SimpleNamespace:
+        return SimpleNamespace(
+            name=name, times={t: dict(enumerate(rounds)) for t in tasks}, errors=dict.fromkeys(tasks, 1e-9)
+        )
+
+    workers: list[Any] = [measured("RedQubit", 10.0, 20.0), measured("loop", 200.0, 200.0), measured("pairs", 100.0)]
+    assert quid.ratios(workers[1], workers[0], tasks) == [20, 10]
+    assert quid.ratios(workers[2], workers[0], tasks) == [10]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in quid.table(workers, tasks)]
+    assert rows[3] == ["loop", *["0.2 (0.2 to 0.2)"] * 3, "15 (10 to 20)"]
+    text = "\n".join(quid.notes(workers, tasks, 700, {**tables.machine(), "rounds": 2, "versions": {"torch": "2"}}))
+    assert "at least 15 times the loop: met, 15; over its pairs alone 10" in text
 
 
 @pytest.mark.parametrize("step", [heads.Step("head", 5), heads.Step("whole", 5, 32)], ids=lambda step: step.part)

@@ -153,9 +153,9 @@ def _fit(config: HQNNBackdoor, table: Table) -> list[Finding]:
         Finding(
             "Hybrid networks fit their training pictures as well as their twins do.",
             "fails" if _sign(clean) < 0 else "unclear",
-            f"accuracy on clean training pictures, hybrid minus twin: {points(clean)}; success on the poisoned training "
-            f"pictures, mean over {len(triggers)} triggers of Table 1: {points(poison)}. What learns less of everything "
-            "learns less poison too",
+            f"accuracy on clean training pictures, hybrid minus twin: {points(clean)}; success on the poisoned "
+            f"training pictures, mean over {len(triggers)} triggers of Table 1: {points(poison)}. What learns less of "
+            "everything learns less poison too",
         )
     ]
 
