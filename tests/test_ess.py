@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from typing import get_args
 
@@ -306,6 +307,18 @@ def test_undoing_a_noisy_encoder_counts_its_noise_twice() -> None:
     assert float(((found.value - torch.tensor(wanted)) / found.standard_error).abs().max()) < 4
     same = compute_uncompute(circuit, a[:1], a[:1], shots=10**5, generator=seeded(), noise=noise)
     assert same.value.item() < 0.7
+
+
+def test_blocks_change_no_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    circuit, noise = ENCODERS["2 features"], quid_noise(0.05)
+    a, b = samples(circuit, 5, 1), samples(circuit, 4, 2)
+    tests = (partial(swap_test, noise=noise), swap_test, partial(compute_uncompute, noise=noise))
+    whole = [test(circuit, a, b, shots=10**6, generator=seeded()) for test in tests]
+    monkeypatch.setattr("redqubit.quantum.swap_test._ROWS", 2)
+    monkeypatch.setattr("redqubit.quantum.swap_test._PAIRS", 16)
+    for test, wanted in zip(tests, whole, strict=True):
+        found = test(circuit, a, b, shots=10**6, generator=seeded())
+        assert torch.allclose(found.value, wanted.value, rtol=0, atol=1e-5)  # a hit more or less by rounding
 
 
 def test_estimates_with_few_shots_know_that_they_are_bad() -> None:

@@ -131,10 +131,24 @@ def test_trace_distances_by_parts(count: int, monkeypatch: pytest.MonkeyPatch) -
     import redqubit.quantum.similarity as module
 
     a, b = mixed(3, 4, 1), mixed(count, 4, 2) if count else torch.zeros(0, 4, 4)
+    compiled = state_similarity(a, b, metric="trace")
+    monkeypatch.setattr(module, "_COMPILED", 0)
     whole = state_similarity(a, b, metric="trace")
     monkeypatch.setattr(module, "_CHUNK", 64)
     assert torch.equal(state_similarity(a, b, metric="trace"), whole)
-    assert whole.shape == (3, count)
+    assert whole.shape == compiled.shape == (3, count)
+    assert torch.allclose(compiled, whole, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_distances_have_gradients(metric: Metric) -> None:
+    noise = mixed(2, 4, 5)
+
+    def of(t: Tensor) -> Tensor:
+        mix = torch.stack([t[0] * noise[0] + (1 - t[0]) * noise[1], t[1] * noise[1] + (1 - t[1]) * noise[0]])
+        return state_similarity(mix, mixed(2, 4, 6), metric=metric)
+
+    assert torch.autograd.gradcheck(of, torch.tensor([0.3, 0.6], dtype=torch.float64, requires_grad=True))
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -163,7 +163,8 @@ def _purities(matrices: Tensor) -> Tensor:
 
 def _trace_distances(a: Tensor, b: Tensor) -> Tensor:
     """Return the sums of the absolute eigenvalues of all differences, which are Hermitian, some at a time."""
-    if a.device.type == "cpu" and a.shape[1] <= _COMPILED:
+    differentiated = torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)
+    if a.device.type == "cpu" and a.shape[1] <= _COMPILED and not differentiated:
         return _compiled_trace_distances(a, b)
     out = torch.empty(len(a) * len(b), dtype=torch.float64, device=a.device)
     for part in torch.arange(len(out), device=a.device).split(max(1, _CHUNK // a.shape[1] ** 2)):

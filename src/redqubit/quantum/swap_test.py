@@ -10,6 +10,7 @@ from redqubit.quantum.circuit import Angle, Circuit, Gate, Input
 from redqubit.quantum.noise import NoiseModel, with_noise
 from redqubit.quantum.similarity import encoded
 
+_ROWS = 256  # samples encoded at a time: 256 MiB for 8 qubits with noise
 _PAIRS = 2**18  # numbers of density matrices of pairs held at a time, 4 MiB
 
 
@@ -184,7 +185,15 @@ def _second(circuit: Circuit) -> Circuit:
 
 
 def _overlaps(circuit: Circuit, a: Tensor, b: Tensor) -> Tensor:
-    left, right = encoded(circuit, a.double()), encoded(circuit, b.double())
+    """Return Tr(rho_i sigma_j), (A, B)."""
+    rows = []
+    for part in a.double().split(_ROWS):
+        left = encoded(circuit, part)
+        rows.append(torch.cat([_inner(left, encoded(circuit, other)) for other in b.double().split(_ROWS)], 1))
+    return torch.cat(rows)
+
+
+def _inner(left: Tensor, right: Tensor) -> Tensor:
     if left.ndim == 2:
         return (left @ right.mH).abs().square()
     return torch.view_as_real(left).flatten(1) @ torch.view_as_real(right).flatten(1).T
