@@ -424,14 +424,17 @@ def test_a_detector_is_held_against_clean_models(results: list[Result], status: 
 def test_a_miss_counts_only_when_the_control_was_found() -> None:
     missed = case([0.4, 0.5, 0.55], NULL, "qcolor")
     found, lost = case([0.9, 0.95, 0.99], NULL), case([0.4, 0.5, 0.55], NULL)
-    first, second = findings([*missed, *found], "patch")
+    first, tests, second = findings([*missed, *found], "patch")
+    assert tests.text.startswith("Detectors were put to 2 tests")
     assert (first.status, second.status) == ("holds", "fails")
     assert "misses qcolor" in second.text
-    first, second = findings([*missed, *lost], "patch")
+    first, tests, second = findings([*missed, *lost], "patch")
+    assert tests.text.startswith("Detectors were put to 2 tests")
     assert (first.status, second.status) == ("fails", "unclear")
     assert "not shown to work on the positive control" in second.text
     weak = case([0.9, 0.95, 0.99], NULL, success=0.7)
-    first, second = findings([*missed, *weak], "patch")
+    first, tests, second = findings([*missed, *weak], "patch")
+    assert tests.text.startswith("Detectors were put to 2 tests")
     assert (first.status, second.status) == ("unclear", "unclear")
     assert "has no positive control" in first.text
     severities = {f.code: f.severity for f in checks([*missed, *found], "patch")}
