@@ -198,7 +198,9 @@ def _check(models: Sequence[QNN], generators: Sequence[object]) -> None:
 def _check_training(models: Sequence[QNN], generators: Sequence[torch.Generator]) -> None:
     owners: dict[int, int] = {}
     for m, (model, generator) in enumerate(zip(models, generators, strict=True)):
-        drawn = [generator] if _spsa(model) is None else [generator, model.circuit.generator]
+        drawn: list[object] = [generator]
+        if _spsa(model) is not None:
+            drawn.append(model.circuit.generator)
         if any(owners.setdefault(id(g), m) != m for g in drawn):
             raise UsageError(
                 "Argument `generators` must be one a model, but two models share one, so that neither would train as "
