@@ -250,7 +250,7 @@ def agree(stack: Sequence[float], theirs: Sequence[float]) -> bool:
 
     if not len(theirs):
         return True
-    low, mine, high = (Proportion(round(a * TEST), TEST) for a in (min(stack), theirs[0], max(stack)))
+    low, mine, high = (Proportion(round(float(a) * TEST), TEST) for a in (min(stack), theirs[0], max(stack)))
     return low.low <= mine.high and mine.low <= high.high
 
 
