@@ -48,7 +48,7 @@ def gradients(config: HQNNBackdoor, table: Table) -> list[Panel]:
         values = published.TABLE3[metric]
         whole.append([words, *(ours(metric, "total", h) for h in both), *(f"{values[h]:g}" for h in both)])
     caption = (
-        "Gradient of the mean cross-entropy over the first 256 clean test pictures after training, mean over seeds and "
+        "Gradient of the mean cross-entropy over 256 clean test pictures after training, mean over seeds and "
         "their span; the paper states neither batch nor time, on which these numbers depend. "
     )
     section = "Tables 2 and 3: parameters and gradients"

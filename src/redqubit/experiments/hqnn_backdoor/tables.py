@@ -371,5 +371,5 @@ def table8(config: HQNNBackdoor, table: Table) -> list[Panel]:
 
 
 def _listed(*numbers: float, marks: Sequence[str]) -> str:
-    """Return published numbers on one line, those in doubt marked."""
-    return " / ".join(f"{x:.2f}{mark}" for x, mark in zip(numbers, marks, strict=True)).replace(" ", NBSP)
+    """Return published numbers, those in doubt marked."""
+    return " / ".join(f"{x:.2f}{mark}" for x, mark in zip(numbers, marks, strict=True))
