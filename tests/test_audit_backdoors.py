@@ -166,9 +166,14 @@ def test_the_twin_is_compared_on_the_same_samples(run: Path) -> None:
         own = [r for r in rows if (r["model"], r["seed"]) == (model, seed) and r["label"] != 3]
         return sum(r["backdoored_triggered"] == 3 != r["backdoored"] for r in own) / len(own)
 
-    gaps = [share("cnn", seed) - share("cnn_frozen", seed) for seed in (0, 1)]
+    def is_whole(model: str, seed: int) -> bool:  # one that gives a single answer turns nothing, and is not compared
+        own = [r for r in rows if (r["model"], r["seed"]) == (model, seed) and r["label"] != 3]
+        return 0 < sum(r["backdoored_triggered"] == 3 for r in own) < len(own)
+
+    seeds = [seed for seed in (0, 1) if is_whole("cnn", seed) and is_whole("cnn_frozen", seed)]
+    gaps = [share("cnn", seed) - share("cnn_frozen", seed) for seed in seeds]
     assert f"blend ({100 * np.mean(gaps):+.1f} points)" in finding.text
-    assert f"blend, seed 0: {100 * gaps[0]:+.1f} points" in finding.detail
+    assert f"blend, seed {seeds[0]}: {100 * gaps[0]:+.1f} points" in finding.detail
 
 
 def test_the_report_has_its_section(run: Path) -> None:
