@@ -1,6 +1,6 @@
 """Many QNNs of one architecture trained at once: seeds, poisoned labels and ratios in one batch of weights."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ def train_stack(
     batch_size: int = 32,
     lr: float = 0.01,
     generators: Sequence[torch.Generator],
+    on_epoch: Callable[[int], None] | None = None,
 ) -> Sequence[QNN]:
     """Train QNNs in place, each as `redqubit.training.train` would train it alone, and return them.
 
@@ -39,6 +40,8 @@ def train_stack(
         lr: Adam's learning rate; the paper's 0.01.
         generators: One for each model, the source of the order of its samples. Directions of SPSA come from the
             generator that the model was made with, which may be the same, but not another model's.
+        on_epoch: Called after each epoch with the number of finished ones, when the models hold the weights of that
+            moment; where sets differ in size, once for all models of a size.
 
     Raises:
         UsageError: for models of different architecture, with shots or another gradient, models that share a
@@ -84,6 +87,7 @@ def train_stack(
             epochs,
             batch_size,
             lr,
+            on_epoch,
         )
     return models
 
@@ -97,6 +101,7 @@ def _train(
     epochs: int,
     batch_size: int,
     lr: float,
+    on_epoch: Callable[[int], None] | None,
 ) -> None:
     encoded, first = _encoded(plan, models[0], xs)
     weights, head, bias = parameters = [p.requires_grad_() for p in _stack(models)]
@@ -121,11 +126,19 @@ def _train(
             total += mean.detach()
         if not bool((total < float("inf")).all()):  # also catches NaN
             raise UsageError(f"Training diverged in epoch {epoch + 1}: lower `lr`, which is {lr}.")
-    with torch.no_grad():
-        for m, model in enumerate(models):
-            for parameter, trained in zip(_parameters(model), parameters, strict=True):
-                parameter.copy_(trained[m])
-            model.eval()
+        if on_epoch is not None:
+            _unstack(models, parameters)
+            on_epoch(epoch + 1)
+    _unstack(models, parameters)
+    for model in models:
+        model.eval()
+
+
+@torch.no_grad()
+def _unstack(models: Sequence[QNN], parameters: Sequence[Tensor]) -> None:
+    for m, model in enumerate(models):
+        for parameter, trained in zip(_parameters(model), parameters, strict=True):
+            parameter.copy_(trained[m])
 
 
 def stack_logits(
