@@ -214,16 +214,22 @@ def test_a_stack_learns_what_one_model_can() -> None:
     assert float(accuracy[1::2].max()) < 0.8
 
 
+def trained(epochs: int) -> tuple[list[Tensor], Tensor]:
+    """Return the logits after each epoch, as they were seen then, and those after all."""
+    x, nets = samples(40, 4), [QNN(4, 2, generator=seeded())]
+    seen: list[Tensor] = []
+    options = {"epochs": epochs, "generators": [seeded(3)]}
+    train_stack(nets, x, torch.arange(40) % 2, on_epoch=lambda done: seen.append(stack_logits(nets, x)), **options)
+    return seen, stack_logits(nets, x)
+
+
 def test_after_each_epoch_the_models_hold_its_weights() -> None:
-    x, y = samples(40, 4), torch.arange(40) % 2
-    seen = []
-    for epochs in (1, 2):
-        nets = [QNN(4, 2, generator=seeded())]
-        train_stack(nets, x, y, epochs=epochs, generators=[seeded(3)], on_epoch=lambda n: seen.append((n, nets[0](x))))
-        seen.append((-epochs, nets[0](x)))
-    assert [n for n, _ in seen] == [1, -1, 1, 2, -2]
-    assert torch.equal(seen[0][1], seen[2][1]) and torch.equal(seen[3][1], seen[4][1])
-    assert not torch.equal(seen[2][1], seen[3][1])
+    (first,), after_one = trained(1)
+    (early, late), after_two = trained(2)
+    assert torch.equal(first, after_one)
+    assert torch.equal(early, after_one)
+    assert torch.equal(late, after_two)
+    assert not torch.equal(early, late)
 
 
 def test_what_does_not_fit_is_told_in_a_line() -> None:
