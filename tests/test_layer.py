@@ -161,6 +161,22 @@ def test_shots_scatter_around_the_expectation(gradient: str) -> None:
         assert g.abs().sum() > 0
 
 
+@pytest.mark.parametrize("noise", [None, NOISE], ids=["pure", "noisy"])
+def test_every_shot_is_read_with_its_error(noise: NoiseModel | None) -> None:
+    errors = ((0.1, 0.3), (0.0, 0.2), (0.4, 0.0))
+    model = NoiseModel(noise.rules if noise else (), errors)
+    exact, layer = made(CIRCUIT, noise=model), made(CIRCUIT, noise=model, shots=1)
+    x = sample(exact, 1).detach()
+    z, once = exact(x)[0].detach(), layer(x.expand(4000, -1)).detach()
+    assert set(once.flatten().tolist()) == {-1.0, 1.0}
+    assert float(((once.mean(0) - z) / ((1 - z**2) / 4000).sqrt()).abs().max()) < 4
+    certain = Circuit(1, readout=((0.25, 0.0),))
+    layer = QuantumLayer(certain, observables=Probabilities((0,)), shots=100, generator=random())
+    ones = layer(torch.zeros(2000, 0)).detach()[:, 1]
+    assert float(ones.mean()) == pytest.approx(0.25, abs=4 * (0.25 * 0.75 / 100 / 2000) ** 0.5)
+    assert float(ones.std()) == pytest.approx((0.25 * 0.75 / 100) ** 0.5, rel=0.1)
+
+
 def test_shots_with_exact_gradients_have_the_gradient_of_the_expectation() -> None:
     exact, layer = made(CIRCUIT, noise=NOISE), made(CIRCUIT, noise=NOISE, shots=10)
     x = sample(exact)

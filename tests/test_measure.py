@@ -12,8 +12,9 @@ from torch import Tensor
 from redqubit.errors import UsageError
 from redqubit.quantum import Circuit, Gate, ansatzes, state
 from redqubit.quantum.gates import IDENTITY, X, Y, Z
-from redqubit.quantum.measure import Observable, Probabilities, bases, probabilities, z_of
+from redqubit.quantum.measure import Observable, Probabilities, as_read, bases, probabilities, with_readout, z_of
 
+Readout = tuple[tuple[float, float], ...]
 PAULI = {"I": IDENTITY, "X": X, "Y": Y, "Z": Z}
 WORDS = ["".join(w) for w in itertools.product("IXYZ", repeat=3)]
 
@@ -24,12 +25,12 @@ def random_state(seed: int, n: int = 3) -> tuple[Circuit, Tensor]:
     return circuit, 6 * torch.rand(circuit.n_weights, generator=g, dtype=torch.float64)
 
 
-def read(circuit: Circuit, w: Tensor, outputs: list[Observable] | Probabilities, **options: object) -> Tensor:
+def read(circuit: Circuit, w: Tensor, outputs: list[Observable] | Probabilities, readout: Readout = ()) -> Tensor:
     """Return the outputs (K,) as the tables of `bases` give them."""
     found = []
-    for basis in bases(circuit.n_qubits, outputs, **options):  # type: ignore[arg-type]
+    for basis in bases(circuit.n_qubits, outputs):
         turned = circuit + Circuit(circuit.n_qubits, basis.gates)
-        found.append(probabilities(state(turned, w.new_zeros(1, 0), w))[0] @ basis.table)
+        found.append(probabilities(state(turned, w.new_zeros(1, 0), w))[0] @ with_readout(basis.table, readout))
     return torch.stack(found).sum(0)
 
 
@@ -68,6 +69,7 @@ def test_readout_errors_equal_the_confusion_matrices() -> None:
         torch.kron, [torch.tensor([[1 - a, b], [a, 1 - b]], dtype=torch.float64) for a, b in readout]
     )  # column: what is, row: what is read
     observed = confusion @ p
+    assert torch.allclose(as_read(p[None], readout)[0], observed)
     assert torch.allclose(read(circuit, w, Probabilities((0, 1, 2)), readout=readout), observed)
     # in the basis of X the errors strike what is read after the turn
     turned = circuit + Circuit(3, (Gate("H", (1,)),))

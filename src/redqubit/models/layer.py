@@ -96,7 +96,7 @@ class QuantumLayer(nn.Module):
         draws = self.is_random if backend is None else False  # a backend has a generator of its own
         if generator is None and (draws or isinstance(gradient, SPSA) or gradient == "spsa"):
             raise UsageError("Argument `generator` must be given for shots, trajectories and spsa: they draw from it.")
-        self._bases = bases(n, outputs, self.circuit.readout)
+        self._bases = bases(n, outputs)
         self._angles = unroll(self.circuit)[1] if self._by_runs else None
         self._engines: dict[tuple[str, bool], Sequence[Runner]] = {}  # by type of device and frozen weights
 

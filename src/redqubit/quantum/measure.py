@@ -31,15 +31,12 @@ class Basis:
     table: Tensor  # (2^n, K), float64
 
 
-def bases(
-    n_qubits: int, outputs: Sequence[Observable] | Probabilities, readout: Sequence[tuple[float, float]] = ()
-) -> tuple[Basis, ...]:
+def bases(n_qubits: int, outputs: Sequence[Observable] | Probabilities) -> tuple[Basis, ...]:
     """Return the bases whose tables sum to the outputs; one for each set of words that agree wire by wire.
 
     Args:
         n_qubits: Number of wires.
         outputs: The observables, or probabilities.
-        readout: Read-out errors of each wire, as in `Circuit`; they are folded into the tables.
 
     Raises:
         UsageError: for a word of another length or with a letter beside I, X, Y and Z, or a wire beyond the circuit.
@@ -49,7 +46,7 @@ def bases(
         [0, 2]
     """
     if isinstance(outputs, Probabilities):
-        return (Basis((), with_readout(_marginal(n_qubits, outputs.wires), readout)),)
+        return (Basis((), _marginal(n_qubits, outputs.wires)),)
     if not outputs or not all(outputs):
         raise UsageError("Argument `observables` must have at least one observable, none of them empty.")
     found: list[tuple[list[str], list[tuple[int, str, float]]]] = []  # letter of each wire; output, word, coefficient
@@ -70,7 +67,7 @@ def bases(
         for k, word, coefficient in terms:
             table[:, k] += coefficient * signs(n_qubits, [w for w, letter in enumerate(word) if letter != "I"]).prod(1)
         gates = (Gate(name, (w,), angles) for w, a in enumerate(letters) for name, angles in _TURNS.get(a, ()))
-        out.append(Basis(tuple(gates), with_readout(table, readout)))
+        out.append(Basis(tuple(gates), table))
     return tuple(out)
 
 
@@ -91,13 +88,36 @@ def z_of(n_qubits: int, wires: Sequence[int]) -> tuple[Observable, ...]:
 
 
 def with_readout(table: Tensor, readout: Sequence[tuple[float, float]]) -> Tensor:
-    """Return a table (2^n, K) whose averages over true basis states are those of `table` over what is read."""
+    """Return a table (2^n, K) whose averages over true basis states are those of `table` over what is read.
+
+    Args:
+        table: Values of what is read, (2^n, K).
+        readout: Read-out errors of each wire, as in `Circuit`.
+    """
     for q, (one_for_zero, zero_for_one) in enumerate(readout):
         t = table.reshape(2**q, 2, -1, table.shape[1])
         zero = (1 - one_for_zero) * t[:, 0] + one_for_zero * t[:, 1]
         one = zero_for_one * t[:, 0] + (1 - zero_for_one) * t[:, 1]
         table = torch.stack([zero, one], 1).reshape(table.shape)
     return table
+
+
+def as_read(probabilities: Tensor, readout: Sequence[tuple[float, float]]) -> Tensor:
+    """Return the probabilities (B, 2^n) of what is read, from those of what is.
+
+    Args:
+        probabilities: (B, 2^n).
+        readout: Read-out errors of each wire, as in `Circuit`.
+
+    Example:
+        >>> as_read(torch.tensor([[1.0, 0.0]]), [(0.25, 0.5)])
+        tensor([[0.7500, 0.2500]])
+    """
+    for q, (one_for_zero, zero_for_one) in enumerate(readout):
+        zero, one = probabilities.reshape(len(probabilities), 2**q, 2, -1).unbind(2)
+        flips = one_for_zero * zero - zero_for_one * one  # on the whole from 0 to 1
+        probabilities = torch.stack([zero - flips, one + flips], 2).flatten(1)
+    return probabilities
 
 
 def _marginal(n_qubits: int, wires: Sequence[int]) -> Tensor:

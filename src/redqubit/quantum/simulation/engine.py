@@ -12,7 +12,7 @@ from torch import Tensor
 from redqubit.errors import UsageError
 from redqubit.quantum.circuit import Circuit
 from redqubit.quantum.gradients import at_value, sample
-from redqubit.quantum.measure import Observable, Probabilities
+from redqubit.quantum.measure import Observable, Probabilities, as_read, with_readout
 from redqubit.quantum.simulation import heisenberg
 from redqubit.quantum.simulation.fuse import cast
 from redqubit.registry import unknown
@@ -107,8 +107,8 @@ class Engine:
     """A circuit and a table of what its basis states stand for, evaluated by one method.
 
     Args:
-        circuit: The circuit, noise included; its read-out errors are expected to be in `table`.
-        table: (2^n, K); output k is the mean of column k over the basis states.
+        circuit: The circuit, noise and read-out errors included.
+        table: (2^n, K); output k is the mean of column k over the basis states that are read.
         method: A method, not "auto".
         shots: Draws of a basis state for each sample; exact expectation values when None.
         n_trajectories: Runs per sample of the method "trajectories".
@@ -127,7 +127,8 @@ class Engine:
     ) -> None:
         module = import_module(f"redqubit.quantum.simulation.{_MODULES[method]}")
         self._method, self._shots, self._generator = method, shots, generator
-        self._plan, self._table = module.build(circuit), table
+        self._plan, self._values, self._readout = module.build(circuit), table, circuit.readout
+        self._table = with_readout(table, circuit.readout)
         self._expectations: Callable[..., Any] = module.expectations
         if method == "trajectories":
             self._expectations = partial(module.expectations, n_trajectories=n_trajectories, generator=generator)
@@ -139,10 +140,11 @@ class Engine:
         if self._shots is None:
             return self.estimate(x, weights)[0]
         assert self._generator is not None
-        plan, table = self._cast(x)
+        plan, _ = self._cast(x)
         p: Tensor = self._expectations(plan, x, weights, None)
-        p = p[0] if self._method == "trajectories" else p
-        return at_value(p @ table, sample(p, table, self._shots, generator=self._generator))
+        p = as_read(p[0] if self._method == "trajectories" else p, self._readout)
+        values = self._values.to(p)
+        return at_value(p @ values, sample(p, values, self._shots, generator=self._generator))
 
     def estimate(self, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Return expectation values and their standard errors (B, K), which are zero but for trajectories."""
