@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "registry": {"errors"},
     "result": {"errors"},
     "bars": set[str](),
+    "options": {"config", "errors"},
     "device": {"errors"},
     "statistics": {"errors"},
     "training": {"errors"},

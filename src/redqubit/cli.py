@@ -3,17 +3,29 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
 from redqubit.bars import cell_bar, download_bar
 from redqubit.errors import UsageError
+from redqubit.options import (
+    ConfigFile,
+    DataDir,
+    Device,
+    Json,
+    Noise,
+    Out,
+    Quiet,
+    Settings,
+    Workers,
+    changed,
+    numbers,
+    words,
+)
 from redqubit.version import __version__
-
-T = TypeVar("T")
 
 app = typer.Typer(
     help="Red-team quantum neural networks: attack them, check what can be trusted, and write a report.",
@@ -21,18 +33,6 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
-
-Out = Annotated[Path | None, typer.Option("--out", help="Run folder; a run that was stopped is taken up there.")]
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Folder of data sets; REDQUBIT_DATA when absent, then downloads.")
-]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file of `key: value` lines.")]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="Change one field of the configuration: --set eps=[0.05,0.1].")
-]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one per core on a CPU by default.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def _show_version(value: bool) -> None:
@@ -64,9 +64,9 @@ def audit_command(
     backdoors: Annotated[
         str | None, typer.Option(help="Triggers to poison pictures with, such as patch,blend; '' for none.")
     ] = None,
-    noise: Annotated[str | None, typer.Option(help="Noise of the circuits, such as quid:0.05 or ibm_kyiv.")] = None,
+    noise: Noise = None,
     workers: Workers = None,
-    device: Annotated[str, typer.Option(help="Torch device, or auto.")] = "auto",
+    device: Device = "auto",
     out: Out = None,
     data_dir: DataDir = None,
     config: ConfigFile = None,
@@ -76,16 +76,15 @@ def audit_command(
 ) -> None:
     """Attack a model and its classical twin, check what can be trusted, and write a report."""
     from redqubit.auditing import Audit, audit
-    from redqubit.config import assignments, read, resolve
+    from redqubit.config import resolve
 
-    changes = (read(config) if config else {}) | assignments(settings or [])
+    changes = changed(config, settings)
     changes |= {k: v.split(",") for k, v in (("seeds", seeds), ("eps", eps), ("attacks", attacks)) if v is not None}
-    changes |= {} if backdoors is None else {"backdoors": _words(backdoors)}
+    changes |= {} if backdoors is None else {"backdoors": words(backdoors)}
     changes |= {} if noise is None else {"noise": noise}
     resolve(Audit(), changes)  # a slip in a name is told before any download
     _download(data, data_dir, silent=quiet or as_json)
-    named = model.rpartition(":")[2] + ("" if noise is None else f"+{noise.replace(':', '-')}")
-    folder = out or Path("runs", f"audit-{named}-{Path(data).stem}")
+    folder = out or Path("runs", f"audit-{_named(model, noise)}-{Path(data).stem}")
     with cell_bar(quiet or as_json) as progress:
         page = audit(
             model,
@@ -113,7 +112,7 @@ def reproduce_command(
     ),
     figure: Annotated[list[int] | None, typer.Option(help="Make this figure; may be given again.")] = None,
     workers: Workers = None,
-    device: Annotated[str, typer.Option(help="Torch device, or auto.")] = "auto",
+    device: Device = "auto",
     out: Out = None,
     data_dir: DataDir = None,
     config: ConfigFile = None,
@@ -123,11 +122,11 @@ def reproduce_command(
 ) -> None:
     """Repeat a paper's figures and tables, ours beside theirs."""
     from redqubit import report
-    from redqubit.config import assignments, read, resolve
+    from redqubit.config import resolve
     from redqubit.experiments import EXPERIMENTS, reproduce
     from redqubit.registry import unknown
 
-    changes = (read(config) if config else {}) | assignments(settings or [])
+    changes = changed(config, settings)
     experiment = EXPERIMENTS[name]
     if preset not in experiment.presets:
         raise unknown("preset", preset, experiment.presets)
@@ -164,7 +163,7 @@ def defend_command(
         typer.Option(help='Trigger that any defense should deal with: the positive control, such as "patch side=6".'),
     ] = None,
     workers: Workers = None,
-    device: Annotated[str, typer.Option(help="Torch device, or auto.")] = "auto",
+    device: Device = "auto",
     out: Out = None,
     data_dir: DataDir = None,
     config: ConfigFile = None,
@@ -176,11 +175,11 @@ def defend_command(
 
     Example: redqubit defend --from runs/hqnn-backdoor-smoke strip neural_cleanse --set n_inputs=100
     """
-    from redqubit.config import assignments, read, resolve
+    from redqubit.config import resolve
     from redqubit.defending import METHODS, Defending, defend, victims_of
     from redqubit.registry import unknown
 
-    changes = (read(config) if config else {}) | assignments(settings or [])
+    changes = changed(config, settings)
     resolved = resolve(Defending(), changes)
     names = tuple(defenses or METHODS)
     for name in names:  # a slip in a name is told before any download
@@ -243,17 +242,17 @@ def lint_command(
         return
     if target is None:
         raise UsageError("Argument `target` must be given: a model, a circuit, package.module:function or a file.")
-    rules = {"select": _words(select), "ignore": _words(ignore)}
+    rules = {"select": words(select), "ignore": words(ignore)}
     selected((), **rules)  # a slip in a code is told before any work
-    ends = None if domain is None else _numbers("domain", domain, float)
+    ends = None if domain is None else numbers("domain", domain, float)
     if ends is not None and len(ends) != 2:
         raise UsageError(f"Option --domain must be two numbers, low,high, but is {domain}.")
     targets = find_targets(
         target,
-        input_shape=_numbers("shape", shape, int),
+        input_shape=numbers("shape", shape, int),
         n_classes=classes,
         n_qubits=qubits,
-        wires=None if wires is None else _numbers("wires", wires, int),
+        wires=None if wires is None else numbers("wires", wires, int),
     )
     span, model = ends and (ends[0], ends[1]), None if noise is None else named(noise)
     found = {t.name: selected(t.findings(domain=span, noise=model), **rules) for t in targets}
@@ -319,15 +318,9 @@ def _workers(asked: int | None, device: str) -> int:
     return max(1, len(os.sched_getaffinity(0))) if find_device(device).type == "cpu" else 1
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _numbers(option: str, text: str, kind: Callable[[str], T]) -> tuple[T, ...]:
-    try:
-        return tuple(map(kind, _words(text)))
-    except ValueError:
-        raise UsageError(f"Option --{option} must be numbers with commas between, but is {text}.") from None
+def _named(model: str, noise: str | None) -> str:
+    """Return what a folder calls a model, or an encoder, and its noise."""
+    return model.rpartition(":")[2] + ("" if noise is None else f"+{noise.replace(':', '-')}")
 
 
 def _first_line(text: str | None) -> str:
