@@ -196,9 +196,8 @@ def test_the_own_class_may_be_the_farthest() -> None:
 def test_equal_classes_give_the_lowest() -> None:
     x = torch.tensor([[0.5, 0.5], [0.1, 0.9], [0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.5, 0.5]], dtype=torch.float64)
     data, mask = Dataset(x, torch.tensor([2, 2, 2, 1, 1, 0]), 3), torch.tensor([1, 0, 0, 0, 0, 0]).bool()
-    for metric in METRICS:
-        assert QUID(angle(2), metric, ratio=0.2).relabel(data, mask, seeded()).tolist() == [1]
-    assert Farthest(ratio=0.2).relabel(data, mask, seeded()).tolist() == [0]  # all three means are one point
+    for poison in (*(QUID(angle(2), metric, ratio=0.2) for metric in METRICS), Farthest(ratio=0.2)):
+        assert poison.relabel(data, mask, seeded()).tolist() == [1]
 
 
 def test_quid_takes_pictures_and_amplitudes() -> None:
@@ -209,13 +208,15 @@ def test_quid_takes_pictures_and_amplitudes() -> None:
     assert torch.equal(QUID(amplitude(6), ratio=0.5)(flat, generator=seeded()).y, whole.y)
 
 
-def test_the_raw_control_is_the_farthest_mean() -> None:
-    data = dataset(30, 4, 2)
+def test_the_raw_control_follows_the_rule_of_quid_among_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redqubit.poisoning.farthest._ROWS", 5)
+    # without clusters, where the farthest class mean would be another class for some
+    data = Dataset(torch.rand(30, 4, generator=seeded(2), dtype=torch.float64), torch.arange(30) % 4, 4)
     found = Farthest(ratio=0.4)(data, generator=seeded())
     x, clean = data.x.numpy(), ~found.is_poisoned.numpy()
-    means = np.array([x[clean & (data.y.numpy() == c)].mean(0) for c in range(4)])
-    wanted = [int(np.linalg.norm(x[i] - means, axis=1).argmax()) for i in np.flatnonzero(~clean)]
-    assert found.y[found.is_poisoned].tolist() == wanted
+    members = [x[clean & (data.y.numpy() == c)] for c in range(4)]
+    means = [[np.linalg.norm(x[i] - known, axis=1).mean() for known in members] for i in np.flatnonzero(~clean)]
+    assert found.y[found.is_poisoned].tolist() == np.argmax(means, axis=1).tolist()
 
 
 def test_replaced_features_fill_the_whole_range() -> None:

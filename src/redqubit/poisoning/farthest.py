@@ -1,4 +1,4 @@
-"""Label flips to the farthest class mean among the features themselves, without any circuit."""
+"""Label flips to the class that is farthest among the features themselves, without any circuit."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,19 @@ from torch import Tensor
 
 from redqubit.data import Dataset
 from redqubit.poisoning.base import POISONS, LabelPoison, clean_part
-from redqubit.quantum.ess import farthest_class
+from redqubit.quantum.ess import class_shares, farthest_class
+from redqubit.quantum.spaces import Features
+
+_ROWS = 1024  # samples whose distances from all clean ones are held at a time
 
 
 @POISONS.register("farthest")
 @dataclass(frozen=True)
 class Farthest(LabelPoison):
-    """Give each poisoned sample the class whose mean over the clean samples is farthest from it.
+    """Give each poisoned sample the class at the largest mean distance among the features.
 
-    y = argmax_c ||x - mean of x_j over the clean j of class c||_2, over all classes, the sample's own included
+    y = argmax_c mean of ||x - x_j||_2 over the clean samples j of class c, over all classes, the sample's own included;
+    of equal ones the lowest
 
     The control that tells whether the state space of an encoder adds anything to QUID: the same rule on what the
     encoder is given.
@@ -33,8 +37,6 @@ class Farthest(LabelPoison):
     def relabel(self, dataset: Dataset, is_poisoned: Tensor, generator: torch.Generator) -> Tensor:
         """Return the new labels."""
         x, y, classes = clean_part(dataset, is_poisoned)
-        means = torch.stack([x[y == c].mean(0) for c in range(len(classes))])
-        poisoned = dataset.x[is_poisoned].flatten(1).double()
-        # not by products, which round where points are near each other
-        distances = torch.cdist(poisoned, means, compute_mode="donot_use_mm_for_euclid_dist")
-        return classes[farthest_class(distances)]
+        shares = class_shares(y, len(classes))
+        parts = dataset.x[is_poisoned].split(_ROWS)
+        return classes[farthest_class(torch.cat([Features().distances(part, x) @ shares for part in parts]))]
