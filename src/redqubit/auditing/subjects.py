@@ -116,8 +116,12 @@ def find_model(
     return subject
 
 
-def imported(path: str) -> Callable[..., object]:
+def imported(path: str, argument: str = "model") -> Callable[..., object]:
     """Return the function that "package.module:function" names, found as `python -m` would.
+
+    Args:
+        path: Where it is.
+        argument: What an error calls it.
 
     Raises:
         UsageError: when the import fails, whatever the reason, or the name is no function.
@@ -128,12 +132,12 @@ def imported(path: str) -> Callable[..., object]:
         found = getattr(importlib.import_module(module_name), attribute)
     except Exception as error:  # whatever the code of the module raises
         raise UsageError(
-            f"Argument `model` must be package.module:function, but {path} gives {_told(error)}"
+            f"Argument `{argument}` must be package.module:function, but {path} gives {_told(error)}"
         ) from error
     finally:
         sys.path.pop(0)
     if not callable(found):
-        raise UsageError(f"Argument `model` must name a function that makes the model, but {path} is no function.")
+        raise UsageError(f"Argument `{argument}` must name a function that makes it, but {path} is no function.")
     made: Callable[..., object] = found
     return made
 
