@@ -335,8 +335,11 @@ def test_sets_that_do_not_suit_are_refused() -> None:
         with pytest.raises(UsageError, match=message) as error:
             detector(Dataset(X, Y, classes))
         one_line(error)
-    with pytest.raises(UsageError, match=r"must have shape \(B, 1\) for this circuit, but has \(8, 2\)"):
+    with pytest.raises(
+        UsageError, match=r"must have shape \(B, 1\) for this circuit, but has \(8, 2\): pass as"
+    ) as error:
         NeighbourVote(States(angle(1)), k=3)(Dataset(X, Y, 2))
+    one_line(error)
     with pytest.raises(UsageError, match="`k` must be an integer of at least 1"):
         NeighbourVote(Features(), k=0)
     with pytest.raises(UsageError, match="`threshold` must leave a sample") as error:

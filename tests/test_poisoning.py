@@ -271,8 +271,14 @@ def test_what_does_not_fit_is_one_line() -> None:
         (lambda: BiLevel(Cyclic(ratio=0.5))(one, generator=g), "two classes"),
         (lambda: QUID(ENCODER, ratio=0.5)(rare, generator=seeded(first)), "none is left of class 2"),
         (lambda: Farthest(ratio=0.5)(rare, generator=seeded(first)), "none is left of class 2"),
-        (lambda: QUID(angle(3), ratio=0.5)(data, generator=g), "3 features that the encoder takes, but has 4: reduce"),
-        (lambda: QUID(ENCODER, ratio=0.5)(other, generator=g), "4 features that the encoder takes, but has 3: add"),
+        (
+            lambda: QUID(angle(3), ratio=0.5)(data, generator=g),
+            "shape (B, 3) for this circuit, but has (20, 4): pass as",
+        ),
+        (
+            lambda: QUID(ENCODER, ratio=0.5)(other, generator=g),
+            "shape (B, 4) for this circuit, but has (20, 3): pass as",
+        ),
         (lambda: QUID(ENCODER, "bures", ratio=0.5), "Unknown metric"),  # type: ignore[arg-type]
         (lambda: QUID(sim(1, 2), ratio=0.5), "without weights"),
         (lambda: QUID(angle(9), noise=quid_noise(), ratio=0.5)(nine(), generator=g), "8 qubits or fewer"),

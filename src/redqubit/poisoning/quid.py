@@ -67,13 +67,6 @@ class QUID(LabelPoison):
         Raises:
             UsageError: when the encoder takes another number of features, or a class has no clean sample left.
         """
-        features = dataset.x[0].numel()
-        if features != self.circuit.n_inputs:
-            advice = "reduce them first" if features > self.circuit.n_inputs else "add them"
-            raise UsageError(
-                f"Argument `dataset` must have the {self.circuit.n_inputs} features that the encoder takes, but has "
-                f"{features}: {advice}, or choose another encoder."
-            )
         x, y, classes = clean_part(dataset, is_poisoned)
         poisoned = dataset.x[is_poisoned].flatten(1)
         return encoder_similarity(self.circuit, poisoned, x, y, len(classes), metric=self.metric, noise=self.noise)

@@ -70,7 +70,8 @@ def check(circuit: Circuit, x: Tensor, weights: Tensor) -> None:
     """Raise a `UsageError` unless x is (B, n_inputs), weights (n_weights,), both of a floating type."""
     if x.ndim != 2 or x.shape[1] != circuit.n_inputs:
         raise UsageError(
-            f"Argument `x` must have shape (B, {circuit.n_inputs}) for this circuit, but has {tuple(x.shape)}."
+            f"Argument `x` must have shape (B, {circuit.n_inputs}) for this circuit, but has {tuple(x.shape)}: pass as "
+            "many features as it reads, or choose another encoder."
         )
     if weights.shape != (circuit.n_weights,):
         raise UsageError(f"Argument `weights` must have shape ({circuit.n_weights},), but has {tuple(weights.shape)}.")
