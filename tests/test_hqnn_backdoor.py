@@ -34,7 +34,8 @@ from redqubit.experiments.hqnn_backdoor.plan import (
     trigger_named,
 )
 from redqubit.experiments.hqnn_backdoor.rows import status
-from redqubit.experiments.hqnn_backdoor.table import Mean, Table
+from redqubit.experiments.hqnn_backdoor.table import Table
+from redqubit.experiments.seeds import Mean
 from redqubit.models.narrow import FromStage
 from redqubit.result import Result, load, load_summary
 from redqubit.training import logits

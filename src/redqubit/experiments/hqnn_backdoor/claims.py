@@ -14,11 +14,12 @@ from redqubit.experiments.hqnn_backdoor.config import HYBRID, SOURCE, TWIN, HQNN
 from redqubit.experiments.hqnn_backdoor.panels import panels
 from redqubit.experiments.hqnn_backdoor.plan import CLEAN, SEARCHED, Spec, layers, main_spec, victim
 from redqubit.experiments.hqnn_backdoor.published import SUCCESS
-from redqubit.experiments.hqnn_backdoor.rows import CHANCE, NAMES, seeds, trigger_words
-from redqubit.experiments.hqnn_backdoor.table import Mean, Table
+from redqubit.experiments.hqnn_backdoor.rows import CHANCE, NAMES, trigger_words
+from redqubit.experiments.hqnn_backdoor.table import Table
 from redqubit.experiments.hqnn_backdoor.trust import flags, limits
+from redqubit.experiments.seeds import Mean, points, seeds, sign
 from redqubit.result import Finding, Result, Summary
-from redqubit.statistics import FEW, Difference, paired_bootstrap
+from redqubit.statistics import Difference, paired_bootstrap
 
 Status = Literal["holds", "fails", "unclear", "info"]
 LITTLE = 0.1  # attack success rate above the floor that a head may have and count as not having learnt the backdoor
@@ -68,13 +69,6 @@ def _difference(
     return table.paired(metric, *([main_spec(config, head, t) for t in triggers] for head in (a, b)))
 
 
-def _sign(d: Difference | None) -> int:
-    """Return +1 or -1 where an interval excludes 0; 0 where it does not, or where a few seeds happen to agree."""
-    if d is None or (d.method == "constant" and d.n < FEW):
-        return 0
-    return (d.low > 0) - (d.high < 0)
-
-
 def _sound(config: HQNNBackdoor, table: Table, heads: Sequence[str], triggers: Sequence[str]) -> str:
     """Return why networks cannot be compared, or nothing: one near chance, or a classical one deaf to the control."""
     for head in heads:
@@ -89,13 +83,6 @@ def _sound(config: HQNNBackdoor, table: Table, heads: Sequence[str], triggers: S
         and table.mean("attack_success_rate", main_spec(config, h, config.control)).value < SUCCESS / 100
     ]
     return f". Not comparable: {NAMES[deaf[0]]} does not learn the positive control" if deaf else ""
-
-
-def points(d: Difference | None) -> str:
-    """Return a difference of shares in points, with its interval."""
-    if d is None:
-        return "not measured on two seeds"
-    return f"{100 * d.value:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}]".replace("-", "−")
 
 
 def _words(triggers: Sequence[str]) -> str:
@@ -116,7 +103,7 @@ def _hybrid_against_twin(config: HQNNBackdoor, table: Table) -> list[Finding]:
     limit = SUCCESS / 100
     saved = [t for t in triggers if rate(TWIN, t) >= limit > rate(HYBRID, t)]
     doubt = _sound(config, table, (HYBRID, TWIN), triggers)
-    status: Status = "unclear" if doubt else VERDICTS[_sign(d)]
+    status: Status = "unclear" if doubt else VERDICTS[sign(d)]
     out = [
         Finding(
             "Hybrid networks are more robust to backdoors than their classical twins.",
@@ -135,7 +122,7 @@ def _hybrid_against_twin(config: HQNNBackdoor, table: Table) -> list[Finding]:
         out.append(
             Finding(
                 "Under larger patches, which suit small pictures, hybrid networks are more robust too.",
-                "unclear" if doubt else VERDICTS[_sign(d)],
+                "unclear" if doubt else VERDICTS[sign(d)],
                 f"above the floor, hybrid minus twin, {_words(more)}: {points(d)}{doubt}",
             )
         )
@@ -152,7 +139,7 @@ def _fit(config: HQNNBackdoor, table: Table) -> list[Finding]:
     return [
         Finding(
             "Hybrid networks fit their training pictures as well as their twins do.",
-            "fails" if _sign(clean) < 0 else "unclear",
+            "fails" if sign(clean) < 0 else "unclear",
             f"accuracy on clean training pictures, hybrid minus twin: {points(clean)}; success on the poisoned "
             f"training pictures, mean over {len(triggers)} triggers of Table 1: {points(poison)}. What learns less of "
             "everything learns less poison too",
@@ -167,7 +154,7 @@ def _what_part(config: HQNNBackdoor, table: Table) -> list[Finding]:
     found = {h: _difference(config, table, "above_floor", triggers, HYBRID, h) for h in config.heads}
     price = {h: _difference(config, table, "backdoor_accuracy", triggers, HYBRID, h) for h in config.heads}
     doubt = _sound(config, table, (HYBRID, *config.heads), triggers)
-    signs = {head: _sign(d) for head, d in found.items()}
+    signs = {head: sign(d) for head, d in found.items()}
     status: Status = "unclear"
     if not doubt and "prodsin" in signs:
         status = "fails" if max(signs.values()) > 0 else "holds" if set(signs.values()) == {-1} else "unclear"
@@ -282,9 +269,9 @@ def _depth(config: HQNNBackdoor, table: Table) -> list[Finding]:
     rates = [table.mean("attack_success_rate", main_spec(config, HYBRID, "qcolor", depth=d)) for d in depths]
     limit = SUCCESS / 100
     status: Status = "unclear"
-    if _sign(gain) < 0 or any(r.high < limit for r in rates):
+    if sign(gain) < 0 or any(r.high < limit for r in rates):
         status = "fails"
-    elif _sign(gain) > 0 and all(r.low >= limit for r in rates):
+    elif sign(gain) > 0 and all(r.low >= limit for r in rates):
         status = "holds"
     return [
         Finding(
@@ -332,7 +319,7 @@ def _gradients(config: HQNNBackdoor, table: Table) -> list[Finding]:
     return [
         Finding(
             "Gradients of hybrid networks are larger than those of their twins (Tables 2 and 3).",
-            VERDICTS[-_sign(d)],
+            VERDICTS[-sign(d)],
             f"norm of the whole gradient after training, hybrid over twin, by seed: {ratios}{interval}",
             "19 against 7.93, a ratio of 2.4",
         )

@@ -1,12 +1,9 @@
 """The figures of the paper, and the search behind its trigger."""
 
 from redqubit.experiments.hqnn_backdoor.config import HQNNBackdoor
-from redqubit.experiments.hqnn_backdoor.rows import (
-    NAMES,
-    seeds,
-    trigger_words,
-)
+from redqubit.experiments.hqnn_backdoor.rows import NAMES, trigger_words
 from redqubit.experiments.hqnn_backdoor.table import Table
+from redqubit.experiments.seeds import seeds
 from redqubit.result import Panel
 
 

@@ -3,7 +3,8 @@
 from redqubit.experiments.hqnn_backdoor.config import HYBRID, TWIN, HQNNBackdoor
 from redqubit.experiments.hqnn_backdoor.plan import CLEAN, Spec
 from redqubit.experiments.hqnn_backdoor.published import SUCCESS, Cell
-from redqubit.experiments.hqnn_backdoor.table import Mean, Table
+from redqubit.experiments.hqnn_backdoor.table import Table
+from redqubit.experiments.seeds import Mean, seeds
 
 NAMES = {
     HYBRID: "hybrid",
@@ -102,10 +103,6 @@ def scale(config: HQNNBackdoor, table: Table, data: str) -> str:
         f"Ours ({size}): {' and '.join(part.backbones)} from {start}, {part.name} at {part.side} × {part.side} pixels"
         f"{n}, {seeds(len(config.seeds))}; percent, 95 % interval over seeds."
     )
-
-
-def seeds(n: int) -> str:
-    return f"{n} seed{'' if n == 1 else 's'}"
 
 
 PUBLISHED_AS = (

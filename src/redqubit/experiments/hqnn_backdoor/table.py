@@ -2,33 +2,17 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import fmean
 
 import torch
-from scipy import stats
 
 from redqubit.experiments.hqnn_backdoor.plan import CLEAN, Spec
+from redqubit.experiments.seeds import Mean, mean
 from redqubit.result import Result
-from redqubit.statistics import Difference, Proportion, paired_bootstrap
+from redqubit.statistics import Difference, paired_bootstrap
 
 Key = tuple[str, str, str, int, str, float, bool]  # data, backbone, head, depth, trigger, rate, frozen
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A number over seeds, with a 95 % interval: Student's over seeds, Wilson's or none for a single one."""
-
-    value: float
-    low: float
-    high: float
-    seeds: int
-
-    def percent(self) -> str:
-        """Return a share in percent."""
-        if math.isnan(self.value):
-            return "–"
-        return f"{100 * self.value:.1f}\u00a0[{100 * self.low:.1f},\u00a0{100 * self.high:.1f}]"
 
 
 class Table:
@@ -102,21 +86,3 @@ class Table:
             (r for r in self.results if r.metric == metric and all(r.config.get(k) == v for k, v in where.items())),
             None,
         )
-
-
-def mean(results: Sequence[Result]) -> Mean:
-    """Return the mean of one number over seeds; a share's interval is at least Wilson's of all trials."""
-    values = [r.value for r in results]
-    if not values:
-        return Mean(math.nan, math.nan, math.nan, 0)
-    middle = fmean(values)
-    if len(values) == 1:
-        low, high = results[0].low, results[0].high
-        return Mean(middle, middle if low is None else low, middle if high is None else high, 1)
-    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-    low, high = middle - half, middle + half
-    if any(r.k is None or r.n is None for r in results):
-        return Mean(middle, low, high, len(values))
-    pooled = Proportion(sum(r.k or 0 for r in results), sum(r.n or 0 for r in results))
-    # seeds that happen to agree do not make the samples more
-    return Mean(middle, max(0.0, min(low, pooled.low)), min(1.0, max(high, pooled.high)), len(values))
