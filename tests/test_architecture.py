@@ -41,22 +41,27 @@ MAY_IMPORT = {
     "evasion": GROUND | MEASURES,
     "backdoors": GROUND | {"data", "metrics", "result", "search"},
     "poisoning": GROUND | {"data", "quantum"},
-    "defenses": GROUND | MEASURES | {"detection"},
+    "defenses": GROUND | MEASURES | {"detection", "evasion", "models"},
+    "adaptive": GROUND | MEASURES | {"defenses", "evasion"},
     "victims": GROUND | {"backdoors", "result"},
     "report": {"errors", "result"},
     "runner": {"errors", "result", "version"},
     "sanity": GROUND | MEASURES | {"evasion", "models", "result"},
     "experiments": GROUND
     | MEASURES
-    | {"backdoors", "config", "defending", "device", "evasion", "explain", "models", "result", "runner", "sanity"}
-    | {"search", "version", "victims"},
+    | {"backdoors", "config", "defenses", "defending", "device", "evasion", "explain", "models", "poisoning", "result"}
+    | {"runner", "sanity", "search", "version", "victims"},
     "auditing": GROUND
     | MEASURES
-    | {"backdoors", "config", "device", "evasion", "models", "report", "result", "runner", "sanity", "victims"},
+    | {"backdoors", "config", "device", "evasion", "models", "poisoning", "report", "result", "runner", "sanity"}
+    | {"victims"},
     "defending": GROUND
     | MEASURES
     | {"auditing", "backdoors", "config", "defenses", "detection", "device", "models", "report", "result", "runner"}
     | {"victims"},
+    "screening": GROUND
+    | MEASURES
+    | {"auditing", "config", "defenses", "detection", "device", "poisoning", "report", "result", "runner"},
     "cli": set(PARTS),
 }
 STANDARD_LIBRARY_ONLY = (

@@ -1,0 +1,371 @@
+"""What the results say about the paper's claims."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from redqubit.experiments.quid import published
+from redqubit.experiments.quid.config import SOURCE, QUIDStudy
+from redqubit.experiments.quid.defended import defended, table7
+from redqubit.experiments.quid.encoders import CONTROL, NO_H, USUAL
+from redqubit.experiments.quid.figures import autoencoders, figures
+from redqubit.experiments.quid.plan import ADAPTIVE, BILEVEL, CLEAN, CONTROLS, EXACT, SPSA, Spec
+from redqubit.experiments.quid.table import Table, difference, minus, over_tasks
+from redqubit.experiments.quid.tables import environment, environments, table2, table3, table6
+from redqubit.experiments.quid.trust import flags, limits
+from redqubit.experiments.seeds import mean, points, seeds, sign
+from redqubit.result import Finding, Result, Summary
+from redqubit.statistics import Difference
+
+Status = Literal["holds", "fails", "unclear", "info"]
+LITTLE = 0.03  # difference of accuracies that does not matter
+LESS: dict[int, Status] = {-1: "holds", 0: "unclear", 1: "fails"}  # of a claim that something is less
+MORE: dict[int, Status] = {1: "holds", 0: "unclear", -1: "fails"}
+
+
+def summarise(config: QUIDStudy, results: Sequence[Result]) -> Summary:
+    """Return the verdict and the panels."""
+    table = Table(results)
+    found = [
+        *_against_random(config, table),
+        *_quantum_part(config, table),
+        *_below_chance(config, table),
+        *_noise(config, table),
+        *_devices(config, table),
+        *_bilevel(config, table),
+        *_defenses(config, table),
+        *_distances(config, table),
+        *_encodings(config, table),
+        *_large(config, table),
+        *(Finding(f"Doubt about the paper: {text}") for text in published.DOUBTS),
+    ]
+    panels = [
+        *autoencoders(config, table),
+        *table2(config, table, [t.name for t in config.tasks], "Table 2: distances"),
+        *table3(config, table),
+        *environments(config, table, "table4"),
+        *environments(config, table, "table5"),
+        *table6(config, table),
+        *table7(config, table),
+        *figures(config, table),
+    ]
+    return Summary(
+        title="Label poisoning of quantum neural networks: QUID and its controls",
+        subtitle=f"Independent replication: {', '.join(t.name for t in config.tasks)}; {seeds(len(config.seeds))}",
+        findings=tuple(found),
+        panels=tuple(panels),
+        flags=flags(config, table),
+        cost={"networks trained": sum(r.metric in ("accuracy_exact", "certified") for r in results)},
+        source=SOURCE,
+        limits=limits(config),
+    )
+
+
+def _models(config: QUIDStudy, table: Table, regime: str, poison: str) -> list[Spec]:
+    """Return one model for each task, at the main ratio; none unless all tasks have it."""
+    ratio = 0.0 if poison == CLEAN else config.ratio
+    specs = [Spec(task.name, config.pqcs[0], regime, poison, ratio) for task in config.tasks]
+    return specs if table.has(*specs) else []
+
+
+def _difference(config: QUIDStudy, table: Table, regime: str, a: str, b: str) -> Difference | None:
+    """Return how much larger the accuracy under poison a is than under b, mean over tasks."""
+    return table.paired(_models(config, table, regime, a), _models(config, table, regime, b))
+
+
+def _regimes(config: QUIDStudy, table: Table) -> list[str]:
+    return [r for r in (EXACT, config.noise) if _models(config, table, r, "quid")]
+
+
+def _where(config: QUIDStudy) -> str:
+    return f"ratio {config.ratio:g}, mean over {', '.join(t.name for t in config.tasks)}"
+
+
+def _all(signs: Sequence[int], verdicts: dict[int, Status]) -> Status:
+    """Return the verdict on which all agree, or unclear."""
+    return verdicts[signs[0]] if len(set(signs)) == 1 else "unclear"
+
+
+def _against_random(config: QUIDStudy, table: Table) -> list[Finding]:
+    regimes = _regimes(config, table)
+    if not regimes:
+        return []
+    found = {r: _difference(config, table, r, "quid", "random") for r in regimes}
+    cost = {r: _difference(config, table, r, "random", CLEAN) for r in regimes}
+    return [
+        Finding(
+            "QUID costs more accuracy than random label flips.",
+            _all([sign(d) for d in found.values()], LESS),
+            f"QUID minus random, {_where(config)}: "
+            + "; ".join(f"{environment(r)} {points(d)}" for r, d in found.items())
+            + ". Random flips minus none: "
+            + "; ".join(f"{environment(r)} {points(d)}" for r, d in cost.items()),
+            "48 to 75 points with noise",
+        )
+    ]
+
+
+def _quantum_part(config: QUIDStudy, table: Table) -> list[Finding]:
+    regimes = _regimes(config, table)
+    if not regimes:
+        return []
+    found = {r: _difference(config, table, r, "quid", "farthest") for r in regimes}
+    same = [
+        r for s in _models(config, table, regimes[0], "quid") for r in table.by_seed("same_as_farthest", s).values()
+    ]
+    signs = [sign(d) for d in found.values()]
+    status = _all(signs, LESS)
+    if status == "unclear" and all(d is not None and d.low > -LITTLE and d.high < LITTLE for d in found.values()):
+        status = "fails"  # no difference that matters
+    return [
+        Finding(
+            "The states of the encoder make QUID stronger than the same rule on the latents, without a circuit.",
+            status,
+            f"QUID minus the class at the largest mean distance among the latents, {_where(config)}: "
+            + "; ".join(f"{environment(r)} {points(d)}" for r, d in found.items())
+            + f". The two choose the same label for {mean(same).percent()} % of the samples",
+            "not tried",
+        )
+    ]
+
+
+def _below_chance(config: QUIDStudy, table: Table) -> list[Finding]:
+    most = max(config.ratios)
+    chance = 1 / len(config.tasks[0].classes)
+    parts, below = [], {}
+    for poison in (*CONTROLS, "quid"):
+        specs = [Spec(t.name, config.pqcs[0], config.noise, poison, most) for t in config.tasks]
+        if not table.has(*specs):
+            return []
+        d = difference(table.over("accuracy", specs), dict.fromkeys(config.seeds, chance))
+        below[poison] = sign(d) < 0
+        parts.append(f"{poison} {points(d)}")
+    return [
+        Finding(
+            "An accuracy below chance is a mark of QUID.",
+            "fails" if below["quid"] and (below["cyclic"] or below["farthest"]) else "unclear",
+            f"accuracy minus chance at ratio {most:g}, {environment(config.noise)}, mean over "
+            f"{', '.join(t.name for t in config.tasks)}: {'; '.join(parts)}. Any wrong labelling that a network can "
+            "learn does it once it has the majority",
+            "0.66 to 5.6 %",
+        )
+    ]
+
+
+def _noise(config: QUIDStudy, table: Table) -> list[Finding]:
+    if not all(_models(config, table, r, "quid") for r in (EXACT, SPSA, config.noise)):
+        return []
+
+    def cost(regime: str, reference: str) -> dict[int, float]:
+        """Return by seed what QUID takes, against no poison or another one."""
+        a, b = (table.over("accuracy", _models(config, table, regime, name)) for name in ("quid", reference))
+        return minus(a, b)
+
+    noise = difference(cost(config.noise, CLEAN), cost(SPSA, CLEAN))
+    slopes = difference(cost(SPSA, CLEAN), cost(EXACT, CLEAN))
+    both = difference(cost(config.noise, CLEAN), cost(EXACT, CLEAN))
+    against = difference(cost(config.noise, "random"), cost(SPSA, "random"))
+    price = table.paired(_models(config, table, config.noise, CLEAN), _models(config, table, EXACT, CLEAN))
+    kept = [
+        r for s in _models(config, table, config.noise, "quid") for r in table.by_seed("same_without_noise", s).values()
+    ]
+    return [
+        Finding(
+            "Noise makes QUID stronger.",
+            LESS[sign(noise)],
+            f"what QUID changes, {_where(config)}: {environment(config.noise)} minus the same without noise "
+            f"{points(noise)}, of which beyond random flips {points(against)}; SPSA minus exact slopes, both without "
+            f"noise, {points(slopes)}; noise and SPSA minus neither, as in the paper, {points(both)}. Without poison "
+            f"these cost {points(price)}. The attacker with noise chooses the same label for {mean(kept).percent()} % "
+            "of the samples",
+            "QUID costs 10 to 24 points more with noise and SPSA than with neither",
+        )
+    ]
+
+
+def _devices(config: QUIDStudy, table: Table) -> list[Finding]:
+    pqc, parts, signs = config.pqcs[0], [], []
+    for regime in config.devices:
+        quid, random, farthest = (
+            [Spec(t.name, pqc, regime, name, config.ratio) for t in config.tasks[:2]]
+            for name in ("quid", "random", "farthest")
+        )
+        if not table.has(*quid, *random, *farthest):
+            continue
+        d = table.paired(quid, random)
+        signs.append(sign(d))
+        parts.append(f"{environment(regime)} {points(d)}, minus farthest {points(table.paired(quid, farthest))}")
+    if not parts:
+        return []
+    return [
+        Finding(
+            "On noise models of devices QUID costs more accuracy than random label flips.",
+            _all(signs, LESS),
+            f"QUID minus random, ratio {config.ratio:g}, mean over {' and '.join(t.name for t in config.tasks[:2])}: "
+            + "; ".join(parts),
+            "61 to 66 points",
+        )
+    ]
+
+
+def _bilevel(config: QUIDStudy, table: Table) -> list[Finding]:
+    quid, random, random2, quid2 = (
+        _models(config, table, config.strong_noise, name) for name in ("quid", "random", *BILEVEL)
+    )
+    if not quid2:
+        return []
+    d = table.paired(quid, quid2)
+    return [
+        Finding(
+            "QUID costs more accuracy when labels alone are poisoned than when samples are replaced too.",
+            LESS[sign(d)],
+            f"labels alone minus bi-level, {_where(config)}, {environment(config.strong_noise)}: {points(d)}; for "
+            f"random labels {points(table.paired(random, random2))}",
+            "holds for all tasks",
+        )
+    ]
+
+
+def _defenses(config: QUIDStudy, table: Table) -> list[Finding]:
+    tasks = [t.name for t in config.tasks]
+
+    def gain(poison: str, ratio: float, defense: str, reference: str = CLEAN) -> Difference | None:
+        a, b = ([defended(config, t, poison, ratio, d) for t in tasks] for d in (defense, reference))
+        return table.paired(a, b) if table.has(*a, *b) else None
+
+    ratios = config.defended_ratios
+    voted = {r: gain("quid", r, "ss_dpa") for r in ratios}
+    if any(d is None for d in voted.values()):
+        return []
+    certified = [
+        r for t in tasks for r in table.by_seed("certified", defended(config, t, "quid", ratios[-1], "ss_dpa")).values()
+    ]
+    usual, control = "neighbours-states-relabel", "neighbours-features-drop"
+    cleaned = {r: gain("quid", r, usual) for r in ratios}
+    dropped = {r: gain("quid", r, "neighbours-states-drop", control) for r in ratios}
+    grouped = {r: gain("quid", r, "classes-states-drop") for r in ratios}
+    adaptive = {r: gain(ADAPTIVE, r, usual) for r in ratios}
+
+    def listed(found: dict[float, Difference | None]) -> str:
+        return "; ".join(f"ratio {r:g} {points(d)}" for r, d in found.items())
+
+    over = f"mean over {', '.join(tasks)}"
+    return [
+        Finding(
+            f"SS-DPA with {config.k} parts lessens what QUID costs.",
+            _all([sign(d) for d in voted.values()], MORE),
+            f"accuracy with SS-DPA minus without, {over}: {listed(voted)}; without poison "
+            f"{points(gain(CLEAN, 0.0, 'ss_dpa'))}. Certified against one flip at ratio {ratios[-1]:g}: "
+            f"{mean(certified).percent()} % of the test samples",
+            "gains of 0.3 to 9 points, and one loss of 9",
+        ),
+        Finding(
+            "A vote of neighbours in state space on each label lessens what QUID costs.",
+            _all([sign(d) for d in cleaned.values()], MORE),
+            f"relabelled minus no defense, {over}: {listed(cleaned)}; without poison "
+            f"{points(gain(CLEAN, 0.0, usual))}. A vote of class means, dropped: {listed(grouped)}",
+            "not tried",
+        ),
+        Finding(
+            "State space is a better place for that vote than the latents.",
+            _all([sign(d) for d in dropped.values()], MORE),
+            f"neighbours, dropped, states minus latents, {over}: {listed(dropped)}",
+            "not tried",
+        ),
+        Finding(
+            "The vote of neighbours withstands an attacker who knows it.",
+            _withstands(list(adaptive.values())),
+            f"flips of whole neighbourhoods, relabelled minus no defense, {over}: {listed(adaptive)}",
+            "not tried",
+        ),
+    ]
+
+
+def _withstands(gains: Sequence[Difference | None]) -> Status:
+    """Return whether a defense still gains something under an attack on it."""
+    if any(d is None or d.high < LITTLE for d in gains):
+        return "fails"
+    return "holds" if all(sign(d) > 0 for d in gains) else "unclear"
+
+
+def _distances(config: QUIDStudy, table: Table) -> list[Finding]:
+    def over(distance: str, noise: str, encoder: str = USUAL) -> dict[int, float]:
+        found = [table.agreement(task=t.name, distance=distance, noise=noise, encoder=encoder) for t in config.tasks]
+        return over_tasks(found)
+
+    if not over("frobenius", config.noise):
+        return []
+    best = {m: difference(over("frobenius", config.noise), over(m, config.noise)) for m in ("hilbert-schmidt", "trace")}
+    latents = difference(over("frobenius", ""), over(CONTROL, "", "none"))
+    seconds = {
+        m: sum(
+            r.value
+            for r in table.results
+            if r.metric == "agreement_seconds" and r.config.get("distance") == m and r.config["noise"]
+        )
+        for m in published.SECONDS
+    }
+    without = difference(over("frobenius", "", NO_H), over("frobenius", ""))
+    return [
+        Finding(
+            "The Frobenius distance suggests labels best.",
+            _all([sign(d) for d in best.values()], MORE),
+            "Frobenius minus others, with noise, mean over "
+            + f"{', '.join(t.name for t in config.tasks)}: "
+            + "; ".join(f"{m} {points(d)}" for m, d in best.items())
+            + ". Time in this run, Frobenius 1: "
+            + ", ".join(f"{m} {seconds[m] / seconds['frobenius']:.1f}" for m in ("hilbert-schmidt", "trace")),
+            "0 to 7.3 points over Hilbert-Schmidt, −0.3 to +1.0 over trace; times 3.4 and 4.5",
+        ),
+        Finding(
+            "Encoded states suggest labels better than the latents that are encoded.",
+            MORE[sign(latents)],
+            f"Frobenius without noise minus Euclidean distance of latents: {points(latents)}. RZ and RX without H, "
+            f"where half of the latents have no effect, minus with H: {points(without)}",
+            "not tried",
+        ),
+    ]
+
+
+def _encodings(config: QUIDStudy, table: Table) -> list[Finding]:
+    def at(p: float, encoder: str) -> dict[int, float]:
+        return over_tasks([table.agreement(p=p, encoder=encoder)])
+
+    out = []
+    for name in ("amplitude, one gate", "amplitude, decomposed"):
+        found = {p: difference(at(p, name), at(p, "angle")) for p in config.strengths}
+        if any(d is None for d in found.values()):
+            return []
+        plain = [sign(d) for p, d in found.items() if p == 0]
+        noisy = [sign(d) for p, d in found.items() if p > 0]
+        holds = bool(plain) and plain[0] < 0 and all(s > 0 for s in noisy)
+        fails = bool(plain and plain[0] > 0) or any(s < 0 for s in noisy)
+        out.append(
+            Finding(
+                "Amplitude encoding suggests labels worse than angle encoding without noise and better with it "
+                f"({name}).",
+                "holds" if holds else "fails" if fails else "unclear",
+                "amplitude minus angle: " + "; ".join(f"p = {p:g} {points(d)}" for p, d in found.items()),
+                "holds",
+            )
+        )
+    return out
+
+
+def _large(config: QUIDStudy, table: Table) -> list[Finding]:
+    def last(poison: str) -> dict[int, float]:
+        where = {"epoch": config.epochs, "poison": poison}
+        return over_tasks([[r for r in table.results if r.metric == "accuracy" and where.items() <= r.config.items()]])
+
+    d = difference(last("quid"), last("random"))
+    if d is None or config.large is None:
+        return []
+    return [
+        Finding(
+            f"With ten classes and {config.d_large // 2} qubits QUID costs more accuracy than random label flips.",
+            LESS[sign(d)],
+            f"QUID minus random after {config.epochs} epochs, {config.large.name}, ratio {config.ratio:g}: "
+            f"{points(d)}; QUID minus farthest {points(difference(last('quid'), last('farthest')))}; random minus none "
+            f"{points(difference(last('random'), last(CLEAN)))}",
+            f"about {published.GAP5:g} points",
+        )
+    ]

@@ -1,0 +1,95 @@
+"""The results of the poisoning experiment by model, and differences between models over seeds."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, stdev
+
+import torch
+from scipy import stats
+
+from redqubit.experiments.quid.plan import Spec
+from redqubit.experiments.seeds import Mean, mean
+from redqubit.result import Result
+from redqubit.statistics import Difference, paired_bootstrap
+
+BySeed = Mapping[int, float]
+
+
+class Table:
+    """The numbers of a run, by metric, model and seed."""
+
+    def __init__(self, results: Iterable[Result]) -> None:
+        self.results = list(results)
+        self._found: dict[tuple[str, Spec], dict[int, Result]] = {}
+        for r in self.results:
+            if "regime" in r.config and "epoch" not in r.config and r.seed is not None:
+                c = r.config
+                spec = Spec(c["task"], c["pqc"], c["regime"], c["poison"], c["ratio"], c["defense"])
+                self._found.setdefault((r.metric, spec), {})[r.seed] = r
+
+    def by_seed(self, metric: str, spec: Spec) -> dict[int, Result]:
+        """Return a metric of a model for each seed that was run."""
+        return self._found.get((metric, spec), {})
+
+    def has(self, *specs: Spec) -> bool:
+        """Return whether all of these models were trained."""
+        return all(("accuracy", spec) in self._found for spec in specs)
+
+    def mean(self, metric: str, spec: Spec) -> Mean:
+        """Return the mean over seeds; NaN where there is none."""
+        return mean(list(self.by_seed(metric, spec).values()))
+
+    def over(self, metric: str, specs: Sequence[Spec]) -> dict[int, float]:
+        """Return a metric, averaged over models, for each seed that all of them have."""
+        return over_tasks([self.by_seed(metric, spec).values() for spec in specs])
+
+    def paired(self, a: Sequence[Spec], b: Sequence[Spec], metric: str = "accuracy") -> Difference | None:
+        """Return how much larger a metric, averaged over models, is for a than for b, with its interval over seeds."""
+        return difference(self.over(metric, a), self.over(metric, b))
+
+    def agreement(self, **where: object) -> list[Result]:
+        """Return the shares of labels that encoded states suggest rightly, a result a seed."""
+        return [
+            r
+            for r in self.results
+            if r.metric == "label_agreement" and all(r.config.get(k) == v for k, v in where.items())
+        ]
+
+    def trials(self, spec: Spec) -> int:
+        """Return the number of test samples of one seed."""
+        return next((r.n or 0 for r in self.by_seed("accuracy", spec).values()), 0)
+
+
+def over_tasks(results: Sequence[Iterable[Result]]) -> dict[int, float]:
+    """Return the mean over tasks for each seed that all of them have."""
+    found = [{r.seed: r.value for r in of_task if r.seed is not None} for of_task in results]
+    common = set.intersection(*map(set, found)) if found else set[int]()
+    return {seed: fmean(values[seed] for values in found) for seed in sorted(common)}
+
+
+def difference(a: BySeed, b: BySeed) -> Difference | None:
+    """Return the mean of a - b over the seeds of both, with its interval; None for fewer than two."""
+    both = sorted(a.keys() & b.keys())
+    if len(both) < 2:
+        return None
+    generator = torch.Generator().manual_seed(0)
+    return paired_bootstrap([a[s] for s in both], [b[s] for s in both], generator=generator)
+
+
+def minus(a: BySeed, b: BySeed) -> dict[int, float]:
+    """Return a - b for the seeds of both."""
+    return {seed: a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())}
+
+
+def agree(results: Iterable[Result], theirs: float) -> bool:
+    """Return whether a published share could be one more seed of ours: it is in the 95 % prediction interval.
+
+    The published number is one run on as many test samples as each seed has, so that it scatters as a seed does:
+    mean +- t s sqrt(1 + 1 / m) of m seeds, and half of the last digit that is printed.
+    """
+    values = [r.value for r in results]
+    m = len(values)
+    if m < 2:
+        return False
+    half = float(stats.t.ppf(0.975, m - 1)) * stdev(values) * math.sqrt(1 + 1 / m) + 0.0005
+    return abs(fmean(values) - theirs) <= half

@@ -1,0 +1,260 @@
+"""The tables of the paper, ours beside the published numbers."""
+
+from collections.abc import Sequence
+
+from redqubit.experiments.quid import published
+from redqubit.experiments.quid.config import PRESETS, QUIDStudy
+from redqubit.experiments.quid.encoders import CONTROL, METRICS, NO_H, ONE_RADIAN, USUAL
+from redqubit.experiments.quid.plan import BILEVEL, CLEAN, CONTROLS, EXACT, SPSA, Spec
+from redqubit.experiments.quid.table import Table, agree
+from redqubit.experiments.seeds import mean, seeds, sign
+from redqubit.result import Panel
+from redqubit.statistics import Difference
+
+NBSP = "\u00a0"
+ENVIRONMENTS = {EXACT: "no noise, exact slopes", SPSA: "no noise, SPSA", "ibm_kyiv": "Kyiv", "ibm_brisbane": "Brisbane"}
+PUBLISHED_AS = (
+    "Published: single runs. Reproduced: the published number could be one more seed of ours (95 % prediction "
+    "interval); trend only: QUID is below random flips in both."
+)
+
+
+def environment(regime: str) -> str:
+    """Return where a model is trained and tested, as tables name it."""
+    return ENVIRONMENTS.get(regime, f"p = {regime.partition(':')[2]}, SPSA".replace(" ", NBSP))
+
+
+def is_full(config: QUIDStudy, task: str) -> bool:
+    """Return whether recipe and samples are the paper's, as far as it gives them."""
+    reference = PRESETS["paper"]
+    own = [t for t in (*config.tasks, config.large) if t is not None and t.name == task]
+    same = [t for t in (*reference.tasks, reference.large) if t is not None and t.name == task]
+    fields = ("d", "d_large", "epochs", "batch_size", "lr", "shots", "ratio", "test_share", "autoencoder_epochs")
+    return own == same and all(getattr(config, f) == getattr(reference, f) for f in fields)
+
+
+def scale(config: QUIDStudy, table: Table) -> str:
+    """Say at which size the tables were run."""
+    parts = []
+    for task in config.tasks:
+        n = len(task.classes) * task.per_class
+        shown = next(
+            (int(r.value) for r in table.results if r.metric == "n_shown" and r.config["task"] == task.name), 0
+        )
+        parts.append(f"{task.name} {n:,} samples, autoencoder on {shown:,} other pictures")
+    return f"{'; '.join(parts)}. {seeds(len(config.seeds)).capitalize()}; percent, 95 % interval over seeds."
+
+
+def points(d: Difference | None) -> str:
+    """Return a difference of shares in points, without the unit."""
+    if d is None:
+        return "–"
+    return f"{100 * d.value:+.1f}{NBSP}[{100 * d.low:+.1f},{NBSP}{100 * d.high:+.1f}]".replace("-", "−")
+
+
+def status(config: QUIDStudy, table: Table, spec: Spec, theirs: published.Row | None) -> str:
+    """Return how QUID's accuracy compares with the published one."""
+    if theirs is None:
+        return "–"
+    value, random = theirs[spec.poison, spec.ratio], theirs["random", spec.ratio]
+    ours = Spec(spec.task, spec.pqc, spec.regime, "random", spec.ratio)
+    if agree(table.by_seed("accuracy", spec).values(), value / 100) and is_full(config, spec.task):
+        return "reproduced"
+    return "trend only" if value < random and sign(table.paired([spec], [ours])) < 0 else "not reproduced"
+
+
+def table2(config: QUIDStudy, table: Table, tasks: Sequence[str], section: str) -> list[Panel]:
+    """Return which labels encoded states suggest rightly, by distance."""
+    rows: list[list[object]] = []
+    ways = [*((m, USUAL) for m in METRICS), ("frobenius", NO_H), ("frobenius", ONE_RADIAN)]
+    for task in tasks:
+        control = table.agreement(task=task, distance=CONTROL)
+        if not control:
+            continue
+        for distance, encoder in ways:
+            plain, noisy = (
+                table.agreement(task=task, distance=distance, encoder=encoder, noise=noise)
+                for noise in ("", config.noise)
+            )
+            theirs = published.TABLE2.get(task, {}).get(distance) if encoder == USUAL else None
+            says = "–" if theirs is None else "reproduced" if agree(noisy, theirs / 100) else "not reproduced"
+            if says == "reproduced" and not is_full(config, task):
+                says = "trend only"
+            rows.append(
+                [
+                    task,
+                    distance if encoder == USUAL else f"{distance}; {encoder}",
+                    mean(plain).percent(),
+                    mean(noisy).percent(),
+                    "–" if theirs is None else f"{theirs:.1f}",
+                    says,
+                ]
+            )
+        rows.append([task, CONTROL, mean(control).percent(), "–", "–", "–"])
+    if not rows:
+        return []
+    return [
+        Panel(
+            "facts",
+            f"Labels that encoded states suggest rightly, by distance ({section.partition(':')[0]})",
+            "One half of each class suggests the labels of the other half: the class at the least mean distance. "
+            f"Noise: {config.noise} on the encoder, as in the published column. The last row of a task needs no "
+            f"circuit. {scale(config, table)}",
+            section,
+            data={
+                "columns": ["task", "distance", "no noise", "with noise", "published, with noise", "status"],
+                "rows": rows,
+            },
+        )
+    ]
+
+
+def table3(config: QUIDStudy, table: Table) -> list[Panel]:
+    """Return poison of labels alone beside poison of samples and labels."""
+    pqc, rows = config.pqcs[0], []
+    for task in config.tasks:
+        clean = Spec(task.name, pqc, config.strong_noise)
+        random, quid, random2, quid2 = (
+            Spec(task.name, pqc, config.strong_noise, name, config.ratio) for name in ("random", "quid", *BILEVEL)
+        )
+        if not table.has(clean, random, quid, random2, quid2):
+            continue
+        theirs = published.TABLE3.get(task.name)
+        keys = [(s.poison, s.ratio) for s in (clean, random, quid, random2, quid2)]
+        rows.append(
+            [
+                task.name,
+                *(table.mean("accuracy", s).percent() for s in (clean, random, quid, random2, quid2)),
+                points(table.paired([quid2], [quid])),
+                _listed(theirs, keys),
+                status(config, table, quid, theirs),
+            ]
+        )
+    if not rows:
+        return []
+    columns = ["task", "no poison", "random", "QUID", "bi-level random", "bi-level QUID", "bi-level − labels, QUID"]
+    return [
+        Panel(
+            "facts",
+            "Label flips and bi-level poison (the paper's Table 3)",
+            f"Accuracy at ratio {config.ratio:g}, {environment(config.strong_noise)}, circuit {pqc}. Bi-level: the "
+            "poisoned samples are replaced by uniform draws, and labelled by the method. Published in the same order. "
+            f"{PUBLISHED_AS} {scale(config, table)}",
+            "Table 3: bi-level poison",
+            data={"columns": [*columns, "published", "status"], "rows": rows},
+        )
+    ]
+
+
+def environments(config: QUIDStudy, table: Table, part: str) -> list[Panel]:
+    """Return Table 4 or 5: QUID and its controls where models are trained with and without noise."""
+    regimes: tuple[str, ...] = (EXACT, SPSA, config.noise)
+    if part == "table4":
+        tasks = config.tasks
+        title = "Training with and without noise (the paper's Table 4)"
+        section = "Table 4: noise"
+    else:
+        regimes, tasks = config.devices, config.tasks[:2]
+        title = "Noise models of devices (the paper's Table 5)"
+        section = "Table 5: devices"
+    rows = []
+    for task in tasks:
+        for regime in regimes:
+            if part == "table4":
+                theirs = None if regime == SPSA else published.TABLE4.get((task.name, regime != EXACT))
+            else:
+                theirs = published.TABLE5.get((task.name, regime))
+            found = compared(config, table, Spec(task.name, config.pqcs[0], regime), config.ratio, theirs)
+            if found:
+                rows.append([task.name, environment(regime), *found])
+    if not rows:
+        return []
+    columns = ["task", "environment", "no poison", "random", "cyclic", "farthest", "QUID", "QUID − random"]
+    if part == "table5":
+        columns.remove("cyclic")
+        rows = [[*row[:4], *row[5:]] for row in rows]
+    columns += ["QUID − farthest", "published: none / random / QUID", "status"]
+    return [
+        Panel(
+            "facts",
+            title,
+            f"Accuracy at ratio {config.ratio:g}, circuit {config.pqcs[0]}. Cyclic: the next class. Farthest: the "
+            "rule of QUID on the latents themselves, without a circuit. The last differences are paired over seeds. "
+            f"{PUBLISHED_AS} {scale(config, table)}",
+            section,
+            data={"columns": columns, "rows": rows},
+        )
+    ]
+
+
+def compared(config: QUIDStudy, table: Table, clean: Spec, ratio: float, theirs: published.Row | None) -> list[object]:
+    """Return the cells of one row: accuracies, differences, published numbers and status; empty without results."""
+    random, cyclic, farthest, quid = (
+        Spec(clean.task, clean.pqc, clean.regime, name, ratio) for name in (*CONTROLS, "quid")
+    )
+    if not table.has(clean, random, farthest, quid):
+        return []
+    keys = [(s.poison, s.ratio) for s in (clean, random, quid)]
+    return [
+        *(table.mean("accuracy", s).percent() for s in (clean, random, cyclic, farthest, quid)),
+        points(table.paired([quid], [random])),
+        points(table.paired([quid], [farthest])),
+        _listed(theirs, keys),
+        status(config, table, quid, theirs),
+    ]
+
+
+def table6(config: QUIDStudy, table: Table) -> list[Panel]:
+    """Return accuracy by circuit and poison ratio."""
+    rows = []
+    for task in config.tasks:
+        for pqc in config.pqcs:
+            for ratio in config.ratios:
+                theirs = published.TABLE6.get((task.name, pqc))
+                known = theirs if theirs and ("quid", ratio) in theirs else None
+                found = compared(config, table, Spec(task.name, pqc, config.noise), ratio, known)
+                if found:
+                    rows.append([f"{task.name}, circuit {pqc}".replace(" ", NBSP), f"{ratio:g}", *found])
+    if not rows:
+        return []
+    section = "Table 6: poison ratio"
+    columns = ["task, circuit", "ratio", "no poison", "random", "cyclic", "farthest", "QUID", "QUID − random"]
+    return [
+        Panel(
+            "facts",
+            "Circuits and poison ratios (the paper's Table 6)",
+            f"Accuracy, {environment(config.noise)}. {PUBLISHED_AS} {scale(config, table)}",
+            section,
+            data={
+                "columns": [*columns, "QUID − farthest", "published: none / random / QUID", "status"],
+                "rows": rows,
+            },
+        ),
+        Panel(
+            "curves",
+            "Accuracy by poison ratio",
+            "A wrong labelling that can be learnt (cyclic, farthest, QUID) takes a network below chance once it has "
+            "the majority: no sign of anything quantum.",
+            section,
+            "accuracy",
+            "ratio",
+            "share of poisoned training samples",
+            "test accuracy",
+            "poison",
+            where={
+                "regime": config.noise,
+                "pqc": config.pqcs[0],
+                "defense": CLEAN,
+                "poison": [*CONTROLS, "quid"],
+                "ratio": list(config.ratios),
+            },
+            data={"facet": "task", "order": [*CONTROLS, "quid"], "chance": 1 / len(config.tasks[0].classes)},
+        ),
+    ]
+
+
+def _listed(theirs: published.Row | None, keys: Sequence[tuple[str, float]]) -> str:
+    """Return the published numbers of a row, in percent."""
+    if theirs is None:
+        return "–"
+    return " / ".join(f"{theirs[key]:g}" if key in theirs else "–" for key in keys).replace(" ", NBSP)
