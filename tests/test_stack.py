@@ -189,6 +189,16 @@ def test_a_stack_gives_the_logits_of_its_models(options: dict[str, object]) -> N
     assert not torch.equal(generators[0].get_state(), before)
 
 
+def test_each_model_may_be_asked_about_its_own_samples() -> None:
+    models, _ = nets(6, "exact")
+    first, second = samples(9, 6), samples(9, 6, 2)
+    own = [first, second, first]
+    assert torch.allclose(stack_logits(models, own), torch.stack([m(x) for m, x in zip(models, own, strict=True)]))
+    drawn = stack_logits(models, own, shots=50, generators=[seeded(s) for s in range(3)])
+    for m, x in enumerate(own):
+        assert torch.equal(drawn[m], stack_logits(models[m : m + 1], x, shots=50, generators=[seeded(m)])[0])
+
+
 def test_shots_scatter_as_a_binomial_draw_does() -> None:
     models, generators = nets(6, "exact", 1)
     shots, x = 100, samples(1, 6).expand(2000, -1)
@@ -269,3 +279,9 @@ def test_what_does_not_fit_is_told_in_a_line() -> None:
     told("must read all inputs before any weight", lambda: stacked.build(late))
     told("diverged in epoch 2", lambda: train_stack(models, x, y, lr=math.inf, epochs=2, generators=generators))
     told("`generators` must have one for each of 2", lambda: stack_logits(models, x, shots=9))
+    told("for 2 models, with equally many samples for each, but is for 3", lambda: stack_logits(models, [x] * 3))
+    told("but is for 2, with 8, 9 samples: take", lambda: stack_logits(models, [x, x[:8]]))
+    for options in ({}, {"shots": 9, "generators": generators}):
+        told("`x` must be finite", lambda options=options: stack_logits(models, nan, **options))  # type: ignore[misc]
+    models[1].circuit.weights.requires_grad_(False)
+    told("has frozen ones: train it alone", lambda: training(models))

@@ -143,7 +143,7 @@ def _unstack(models: Sequence[QNN], parameters: Sequence[Tensor]) -> None:
 
 def stack_logits(
     models: Sequence[QNN],
-    x: Tensor,
+    x: Tensor | Sequence[Tensor],
     *,
     shots: int | None = None,
     generators: Sequence[torch.Generator] = (),
@@ -155,12 +155,12 @@ def stack_logits(
 
     Args:
         models: M models of one architecture.
-        x: Samples (N, ...).
+        x: Samples (N, ...) of all models, or one tensor for each, with N samples each.
         shots: Read-outs of each sample; exact expectation values when None.
         generators: One for each model, the source of its shots.
 
     Raises:
-        UsageError: as `train_stack`, or for shots without generators.
+        UsageError: as `train_stack`, for sets of different size, or for shots without generators.
 
     Example:
         >>> random = [torch.Generator().manual_seed(seed) for seed in range(2)]
@@ -169,28 +169,39 @@ def stack_logits(
         torch.Size([2, 5, 3])
     """
     _check(models, generators if shots is not None else models)
+    xs = [x] * len(models) if isinstance(x, Tensor) else list(x)
+    sizes = sorted(set(map(len, xs)))
+    if len(xs) != len(models) or len(sizes) > 1:
+        raise UsageError(
+            f"Argument `x` must be for {len(models)} models, with equally many samples for each, but is for {len(xs)}, "
+            f"with {', '.join(map(str, sizes))} samples: take sets of one size at a time."
+        )
     weights, head, bias = _stack(models)
     if shots is None:
         plan = stacked.build(models[0].circuit.circuit)
-        encoded, _ = _encoded(plan, models[0], [x])
+        encoded, first = _encoded(plan, models[0], xs)
         tables = stacked.observables(plan, plan.angles.of(weights))
-        z = torch.cat([r @ t.mT for r, t in zip(encoded, tables, strict=True)], 2).index_select(2, plan.order)
+        starts, n = first.tolist(), sizes[0]
+        groups = [
+            torch.stack([r[start : start + n] @ table.T for start, table in zip(starts, t, strict=True)])
+            for r, t in zip(encoded, tables, strict=True)
+        ]
+        z = torch.cat(groups, 2).index_select(2, plan.order)
     else:
-        z = _sampled(models, x, shots, generators)
+        z = _sampled(models, xs, shots, generators)
     return torch.baddbmm(bias[:, None], z, head.mT)
 
 
 @torch.no_grad()
-def _sampled(models: Sequence[QNN], x: Tensor, shots: int, generators: Sequence[torch.Generator]) -> Tensor:
+def _sampled(models: Sequence[QNN], xs: Sequence[Tensor], shots: int, generators: Sequence[torch.Generator]) -> Tensor:
     """Return means of read-outs (M, N, n) of one layer, which has each model's weights and generator in turn."""
     own = torch.Generator()
     layer = models[0].circuit.replaced(shots=shots, gradient="exact", generator=own).cpu().double()
-    inputs = models[0].inputs(x.detach().cpu().double())
     out = []
-    for model, generator in zip(models, generators, strict=True):
+    for model, x, generator in zip(models, xs, generators, strict=True):
         layer.weights.copy_(model.circuit.weights)
         own.set_state(generator.get_state())
-        out.append(torch.cat([layer(part) for part in inputs.split(BATCH)]))
+        out.append(torch.cat([layer(part) for part in _inputs(model, x).split(BATCH)]))
         generator.set_state(own.get_state())
     return torch.stack(out)
 
@@ -225,6 +236,10 @@ def _check_training(models: Sequence[QNN], generators: Sequence[torch.Generator]
                 f"Argument `models` must all have gradient exact, or all spsa, but one has {layer.gradient}: train it "
                 "alone."
             )
+        if not layer.weights.requires_grad:
+            raise UsageError(
+                "Argument `models` must have weights that can be trained, but has frozen ones: train it alone."
+            )
         if layer.shots is not None:
             raise UsageError(
                 "Argument `models` must have no shots in training, but has: evaluate with them by `stack_logits`."
@@ -258,8 +273,13 @@ def _encoded(plan: StackedPlan, model: QNN, xs: Sequence[Tensor]) -> tuple[tuple
     for x in xs:
         if id(x) not in begins:
             begins[id(x)] = sum(map(len, parts))
-            parts.append(model.inputs(x.detach().cpu().double()))
-    inputs = torch.cat(parts)
+            parts.append(_inputs(model, x))
+    return stacked.encode(plan, torch.cat(parts)), torch.tensor([begins[id(x)] for x in xs])
+
+
+def _inputs(model: QNN, x: Tensor) -> Tensor:
+    """Return what the circuit takes of samples, in double precision on the CPU."""
+    inputs = model.inputs(x.detach().cpu().double())
     if not bool(inputs.isfinite().all()):
         raise UsageError("Argument `x` must be finite, but is not: drop or fill those samples.")
-    return stacked.encode(plan, inputs), torch.tensor([begins[id(x)] for x in xs])
+    return inputs
