@@ -12,21 +12,20 @@ Exit code 1: they are not, or a contestant failed.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
 from cases import Array, Call
+from command import arguments, installed, positive, publish
 from peers import qnode
-from tables import aligned, between_markers, circumstances, machine, marked, number, say, spread, use_cores, version
-from workers import Library, Worker
+from tables import aligned, circumstances, machine, number, say, spread, use_cores
+from workers import Library, Worker, failures
 
 MARKER = "heads"
 TOLERANCE = 1e-4  # of max |difference| / max |reference|; float32 reaches 3e-6 through the whole network
@@ -41,6 +40,9 @@ class Step:
     part: str
     batch: int = 64
     side: int = 64  # pixels
+
+    def __str__(self) -> str:
+        return f"{self.part} step"
 
     def tensors(self) -> tuple[Array, Array]:
         """Return inputs and labels."""
@@ -198,36 +200,18 @@ def record(workers: Sequence[Worker]) -> list[dict[str, Any]]:
 def main() -> int:
     """Run the benchmark and return the exit code."""
     parser = argparse.ArgumentParser(description="Time training steps with a quantum head.")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds through all contestants (7)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table between the markers of a file")
-    options = parser.parse_args()
-    if options.rounds < 1:
-        parser.error(f"Argument `--rounds` must be 1 or more, but is {options.rounds}.")
-    if options.json and not options.json.parent.is_dir():
-        parser.error(f"The folder of {options.json} must be there: make it first.")
-    if options.markdown and (wrong := marked(options.markdown, MARKER)):
-        parser.error(wrong)
-    packages = dict.fromkeys(p for library in (TWIN, OURS, THEIRS) for p in library.packages)
-    if absent := [p for p in packages if version(p) is None]:
-        parser.error(f"Both layers are needed, but {', '.join(absent)} is not installed: run `make bench` once.")
+    parser.add_argument("--rounds", type=positive, default=7, help="rounds through all contestants (7)")
+    options = arguments(parser, MARKER)
+    versions = installed(parser, (TWIN, OURS, THEIRS))
     use_cores()
-    facts = {**machine(), "rounds": options.rounds, "versions": {p: version(p) for p in packages}}
+    facts = {**machine(), "rounds": options.rounds, "versions": versions}
 
     workers = run(options.rounds)
-    for worker in workers:
-        for step, text in worker.failures.items():
-            say(f"Failed: {worker.name}, {step.part} step: {text}")
-    if any(worker.failures for worker in workers):
+    if failed := failures(workers):
+        say("\n".join(failed))
         return 1
-    text = "\n".join([*table(workers), "", *notes(workers, facts)]) + "\n"
-    print(text)
-    if options.json:
-        content = {"facts": facts, "results": record(workers)}
-        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    if options.markdown:
-        options.markdown.write_text(between_markers(options.markdown, MARKER, text), encoding="utf-8")
-    return 0
+    lines = [*table(workers), "", *notes(workers, facts)]
+    return publish(options, MARKER, lines, {"facts": facts, "results": record(workers)})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Exit code 1: they are not, a library computed wrong logits, or it failed.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -22,11 +21,12 @@ from typing import Any
 import numpy as np
 
 from cases import Call
+from command import arguments, installed, positive, publish
 from peers import qnode
 from reference import simulate
 from speed import TOLERANCE, distance
-from tables import aligned, between_markers, circumstances, machine, marked, say, spread, use_cores, version
-from workers import Library, Worker
+from tables import aligned, circumstances, machine, say, spread, use_cores
+from workers import Library, Worker, failures
 
 MARKER = "noisy-attack"
 STEPS, EPS, REL_STEP = 40, 0.03, 2.5
@@ -45,6 +45,9 @@ class Attack:
 
     model: str
     file: str
+
+    def __str__(self) -> str:
+        return self.model
 
     def circuit(self) -> Any:
         """Return the noisy circuit."""
@@ -174,7 +177,7 @@ def run(attacks: Sequence[Attack], rounds: int) -> tuple[list[Worker], dict[tupl
                     worker.failures[attack] = f"wrong logits, off by {worker.errors[attack]:.1e}"
                 right = judged.argmax(1) == attack.tensors()[1].numpy()
                 found[worker.name, attack] = right.mean(), x_adv
-                say(f"{worker.name}, {attack.model}: first call {worker.first[attack]:.1f} s")
+                say(f"{worker.name}, {attack}: first call {worker.first[attack]:.1f} s")
         for r in range(rounds):
             for attack in attacks:
                 for worker in workers[:: 1 if r % 2 else -1]:
@@ -209,21 +212,11 @@ def notes(facts: dict[str, Any]) -> list[str]:
 def main() -> int:
     """Run the benchmark and return the exit code."""
     parser = argparse.ArgumentParser(description="Time a noise-aware PGD.")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds through both libraries (3)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table between the markers of a file")
-    options = parser.parse_args()
-    if options.rounds < 1:
-        parser.error(f"Argument `--rounds` must be 1 or more, but is {options.rounds}.")
-    if options.json and not options.json.parent.is_dir():
-        parser.error(f"The folder of {options.json} must be there: make it first.")
-    if options.markdown and (wrong := marked(options.markdown, MARKER)):
-        parser.error(wrong)
-    packages = dict.fromkeys(p for library in LIBRARIES for p in library.packages)
-    if absent := [p for p in packages if version(p) is None]:
-        parser.error(f"Both tools are needed, but {', '.join(absent)} is not installed: run `make bench` once.")
+    parser.add_argument("--rounds", type=positive, default=3, help="rounds through both libraries (3)")
+    options = arguments(parser, MARKER)
+    versions = installed(parser, LIBRARIES)
     use_cores()
-    facts = {**machine(), "rounds": options.rounds, "versions": {p: version(p) for p in packages}}
+    facts = {**machine(), "rounds": options.rounds, "versions": versions}
 
     with tempfile.TemporaryDirectory() as folder:
         attacks = [prepare(model, Path(folder)) for model in MODELS]
@@ -232,10 +225,8 @@ def main() -> int:
             a: (judge(a, a.tensors()[0].double().numpy()).argmax(1) == a.tensors()[1].numpy()).mean() for a in attacks
         }
         workers, found = run(attacks, options.rounds)
-    for worker in workers:
-        for attack, text in worker.failures.items():
-            say(f"Failed: {worker.name}, {attack.model}: {text}")
-    if any(worker.failures for worker in workers):
+    if failed := failures(workers):
+        say("\n".join(failed))
         return 1
 
     rows = [["", "attack, s", "ratio", "accuracy", "under attack", "equal entries of x_adv"]]
@@ -250,7 +241,7 @@ def main() -> int:
             seconds = [v / 1e3 for v in worker.times[attack].values()]
             rows.append(
                 [
-                    f"{attack.model}: {worker.name}",
+                    f"{attack}: {worker.name}",
                     spread(seconds),
                     spread(ratios(workers, attack)) if ours else "1",
                     f"{clean[attack]:.3f}",
@@ -271,16 +262,10 @@ def main() -> int:
                     "equal_entries": agree,
                 }
             )
-    text = "\n".join([*aligned(rows), "", *notes(facts)]) + "\n"
-    print(text)
-    if options.json:
-        options.json.write_text(json.dumps({"facts": facts, "results": results}, indent=1) + "\n", encoding="utf-8")
     if not same:
         say("The attacks differ: see the columns `under attack` and `equal entries of x_adv`.")
-        return 1
-    if options.markdown:
-        options.markdown.write_text(between_markers(options.markdown, MARKER, text), encoding="utf-8")
-    return 0
+    lines = [*aligned(rows), "", *notes(facts)]
+    return publish(options, MARKER, lines, {"facts": facts, "results": results}, right=same)
 
 
 if __name__ == "__main__":

@@ -15,23 +15,22 @@ is outside of what the models of the stack reach, by more than the 95 % interval
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
 from cases import Call
+from command import arguments, installed, positive, publish
 from peers import qnode
 from reference import simulate
 from speed import distance
-from tables import aligned, between_markers, circumstances, machine, marked, number, say, spread, use_cores, version
-from workers import Library, Worker
+from tables import aligned, circumstances, machine, number, say, spread, use_cores
+from workers import Library, Worker, failures
 
 MARKER = "qnn-training"
 FEATURES, CLASSES, BATCH, RATE, P, STEP = 8, 4, 32, 0.01, 0.05, 1e-5
@@ -51,6 +50,9 @@ class Training:
     epochs: int = 30
     models: int = 1
     steps: int | None = 2  # of a peer; None for all
+
+    def __str__(self) -> str:
+        return f"circuit {self.pqc}"
 
     @property
     def all_steps(self) -> int:
@@ -225,7 +227,7 @@ def run(trainings: Sequence[Training], stack: int, rounds: int) -> tuple[list[li
                 worker.failures[training] = f"wrong numbers, off by {error:.1e}"
             if c.once:
                 worker.times[training] = {0: worker.first[training] * 1e3}
-            say(f"circuit {training.pqc}, {c.name}: first call {worker.first[training]:.1f} s")
+            say(f"{training}, {c.name}: first call {worker.first[training]:.1f} s")
         for r in range(rounds):
             for group in groups:
                 for c in group[:: 1 if r % 2 else -1]:
@@ -280,38 +282,25 @@ def notes(groups: Sequence[Sequence[Contestant]], facts: dict[str, Any]) -> list
 def main() -> int:
     """Run the benchmark and return the exit code."""
     parser = argparse.ArgumentParser(description="Time the training of a noisy QNN by SPSA.")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds through all contestants (3)")
-    parser.add_argument("--stack", type=int, default=16, help="models that RedQubit trains at once (16)")
-    parser.add_argument("--samples", type=int, default=700, help="training samples (700)")
-    parser.add_argument("--epochs", type=int, default=30, help="epochs (30)")
-    parser.add_argument("--steps", type=int, default=2, help="steps that PennyLane is timed over (2)")
+    parser.add_argument("--rounds", type=positive, default=3, help="rounds through all contestants (3)")
+    parser.add_argument("--stack", type=positive, default=16, help="models that RedQubit trains at once (16)")
+    parser.add_argument("--samples", type=positive, default=700, help="training samples (700)")
+    parser.add_argument("--epochs", type=positive, default=30, help="epochs (30)")
+    parser.add_argument("--steps", type=positive, default=2, help="steps that PennyLane is timed over (2)")
     parser.add_argument("--circuits", type=int, nargs="+", choices=(1, 6, 8), default=CIRCUITS, help="Sim circuits")
     parser.add_argument("--whole", action="store_true", help="let PennyLane take all steps, and compare accuracies")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table between the markers of a file")
-    options = parser.parse_args()
-    for name in ("rounds", "stack", "samples", "epochs", "steps"):
-        if (value := getattr(options, name)) < 1:
-            parser.error(f"Argument `--{name}` must be 1 or more, but is {value}.")
+    options = arguments(parser, MARKER)
     if options.samples < CHECKED:
         parser.error(f"Argument `--samples` must be {CHECKED} or more, but is {options.samples}.")
-    if options.json and not options.json.parent.is_dir():
-        parser.error(f"The folder of {options.json} must be there: make it first.")
-    if options.markdown and (wrong := marked(options.markdown, MARKER)):
-        parser.error(wrong)
-    packages = dict.fromkeys(p for library in LIBRARIES for p in library.packages)
-    if absent := [p for p in packages if version(p) is None]:
-        parser.error(f"Both tools are needed, but {', '.join(absent)} is not installed: run `make bench` once.")
+    versions = installed(parser, LIBRARIES)
     use_cores()
-    facts = {**machine(), "rounds": options.rounds, "versions": {p: version(p) for p in packages}}
+    facts = {**machine(), "rounds": options.rounds, "versions": versions}
 
     steps = None if options.whole else min(options.steps, Training(1, options.samples, options.epochs).all_steps)
     trainings = [Training(pqc, options.samples, options.epochs, steps=steps) for pqc in options.circuits]
     groups, accuracies = run(trainings, options.stack, options.rounds)
-    failed = [(c, c.worker.failures[c.training]) for g in groups for c in g if c.training in c.worker.failures]
-    for c, text in failed:
-        say(f"Failed: {c.name}, circuit {c.training.pqc}: {text}")
-    if failed:
+    if failed := failures(dict.fromkeys(c.worker for group in groups for c in group)):
+        say("\n".join(failed))
         return 1
 
     rows = [["", "a training, s", "ratio", "accuracy"]]
@@ -321,9 +310,7 @@ def main() -> int:
             over = ratios(c, group[2])
             shown = "1" if c is group[2] else spread(over)
             accuracy = [float(a) for a in accuracies[c]]
-            rows.append(
-                [f"circuit {c.training.pqc}: {c.name}", spread(list(c.seconds().values())), shown, spread(accuracy)]
-            )
+            rows.append([f"{c.training}: {c.name}", spread(list(c.seconds().values())), shown, spread(accuracy)])
             results.append(
                 {
                     "circuit": c.training.pqc,
@@ -335,16 +322,11 @@ def main() -> int:
                     "error": c.worker.errors[c.training],
                 }
             )
-    text = "\n".join([*aligned(rows), "", *notes(groups, facts)]) + "\n"
-    print(text)
-    if options.json:
-        options.json.write_text(json.dumps({"facts": facts, "results": results}, indent=1) + "\n", encoding="utf-8")
-    if not all(agree(accuracies[stack], accuracies[theirs]) for stack, _, theirs, _ in groups):
+    same = all(agree(accuracies[stack], accuracies[theirs]) for stack, _, theirs, _ in groups)
+    if not same:
         say("The accuracies differ: see the column `accuracy`.")
-        return 1
-    if options.markdown:
-        options.markdown.write_text(between_markers(options.markdown, MARKER, text), encoding="utf-8")
-    return 0
+    lines = [*aligned(rows), "", *notes(groups, facts)]
+    return publish(options, MARKER, lines, {"facts": facts, "results": results}, right=same)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ Exit code 1: the labels differ, or the scores by more than 1e-6, or a contestant
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -22,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from cases import Array, Call, values
-from tables import aligned, between_markers, circumstances, machine, marked, number, say, spread, use_cores, version
-from workers import Library, Worker
+from command import arguments, installed, positive, publish
+from tables import aligned, circumstances, machine, number, say, spread, use_cores
+from workers import Library, Worker, failures
 
 MARKER = "quid"
 METRICS = ("hilbert-schmidt", "frobenius", "trace")
@@ -39,6 +39,9 @@ class Task:
 
     metric: str
     file: str
+
+    def __str__(self) -> str:
+        return self.metric
 
     def circuit(self) -> Any:
         """Return the noise-free encoder."""
@@ -172,10 +175,12 @@ def run(tasks: Sequence[Task], rounds: int) -> list[Worker]:
                 if (results := worker.start(task)) is None:
                     continue
                 found[worker.name] = results
-                say(f"{worker.name}, {task.metric}: first call {worker.first[task]:.1f} s")
+                say(f"{worker.name}, {task}: first call {worker.first[task]:.1f} s")
             for worker in workers:
                 if worker.name in found and (wanted := found.get(LIBRARIES[1].name)) is not None:
                     worker.errors[task] = difference(found[worker.name], wanted)
+                    if not worker.errors[task] <= TOLERANCE:
+                        worker.failures[task] = f"not the loop's labels or scores, off by {worker.errors[task]:.1e}"
         for r in range(rounds):
             for task in tasks:
                 for worker in workers[:: 1 if r % 2 else -1]:
@@ -232,57 +237,33 @@ def main() -> int:
     """Run the benchmark and return the exit code."""
     parser = argparse.ArgumentParser(description="Time QUID against a loop over pairs.")
     parser.add_argument("--samples", type=int, default=SAMPLES, help=f"samples, 40 to 718 ({SAMPLES})")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds through all contestants (3)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table between the markers of a file")
-    options = parser.parse_args()
-    if options.rounds < 1:
-        parser.error(f"Argument `--rounds` must be 1 or more, but is {options.rounds}.")
+    parser.add_argument("--rounds", type=positive, default=3, help="rounds through all contestants (3)")
+    options = arguments(parser, MARKER)
     if not 40 <= options.samples <= 718:
         parser.error(f"Argument `--samples` must lie in 40 to 718, the digits there are, but is {options.samples}.")
-    if options.json and not options.json.parent.is_dir():
-        parser.error(f"The folder of {options.json} must be there: make it first.")
-    if options.markdown and (wrong := marked(options.markdown, MARKER)):
-        parser.error(wrong)
-    packages = dict.fromkeys(p for library in LIBRARIES for p in library.packages)
-    if absent := [p for p in packages if version(p) is None]:
-        parser.error(f"All contestants are needed, but {', '.join(absent)} is not installed: run `make bench` once.")
+    versions = installed(parser, LIBRARIES)
     use_cores()
-    facts = {**machine(), "rounds": options.rounds, "versions": {p: version(p) for p in packages}}
+    facts = {**machine(), "rounds": options.rounds, "versions": versions}
 
     with tempfile.TemporaryDirectory() as folder:
         tasks = prepare(options.samples, Path(folder))
         workers = run(tasks, options.rounds)
-    for worker in workers:
-        for task, text in worker.failures.items():
-            say(f"Failed: {worker.name}, {task.metric}: {text}")
-    if any(worker.failures for worker in workers):
+    if failed := failures(workers):
+        say("\n".join(failed))
         return 1
-    wrong_tasks = [(w.name, t.metric) for w in workers for t in tasks if not w.errors[t] <= TOLERANCE]
-    for name, metric in wrong_tasks:
-        say(f"Labels or scores differ from the loop's: {name}, {metric}.")
-    if wrong_tasks:
-        return 1
-
-    text = "\n".join([*table(workers, tasks), "", *notes(workers, tasks, options.samples, facts)]) + "\n"
-    print(text)
-    if options.json:
-        results = [
-            {
-                "contestant": worker.name,
-                "metric": task.metric,
-                "ms": list(worker.times[task].values()),
-                "first_call_s": worker.first[task],
-                "difference": worker.errors[task],
-            }
-            for worker in workers
-            for task in tasks
-        ]
-        content = {"facts": facts, "samples": options.samples, "results": results}
-        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    if options.markdown:
-        options.markdown.write_text(between_markers(options.markdown, MARKER, text), encoding="utf-8")
-    return 0
+    lines = [*table(workers, tasks), "", *notes(workers, tasks, options.samples, facts)]
+    results = [
+        {
+            "contestant": worker.name,
+            "metric": task.metric,
+            "ms": list(worker.times[task].values()),
+            "first_call_s": worker.first[task],
+            "difference": worker.errors[task],
+        }
+        for worker in workers
+        for task in tasks
+    ]
+    return publish(options, MARKER, lines, {"facts": facts, "samples": options.samples, "results": results})
 
 
 if __name__ == "__main__":

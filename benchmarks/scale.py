@@ -18,7 +18,6 @@ Exit code 1: a library computed other numbers.
 import argparse
 import gc
 import importlib
-import json
 import logging
 import multiprocessing
 import resource
@@ -35,9 +34,10 @@ from typing import Any
 import numpy as np
 
 from cases import Array, Call
+from command import arguments, publish
 from peers import qnode, torch_call
 from speed import TOLERANCE, distance
-from tables import aligned, between_markers, circumstances, machine, marked, number, say, use_cores, version
+from tables import aligned, circumstances, machine, number, say, use_cores, version
 from workers import Library, leave_with_parent, numbers
 
 MARKER = "scale"
@@ -273,16 +273,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Time and memory by the number of qubits.")
     parser.add_argument("--qubits", type=int, nargs="+", default=list(QUBITS), help="sizes (4 8 12 16 20)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw time and memory, such as docs/images/scale.png")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table between the markers of a file")
-    options = parser.parse_args()
+    options = arguments(parser, MARKER)
     if not all(2 <= n <= 24 for n in options.qubits):
         parser.error(f"Argument `--qubits` must be from 2 to 24, but is {options.qubits}.")
-    for path in filter(None, (options.json, options.plot)):
-        if not path.parent.is_dir():
-            parser.error(f"The folder of {path} must be there: make it first.")
-    if options.markdown and (wrong := marked(options.markdown, MARKER)):
-        parser.error(wrong)
+    if options.plot and not options.plot.parent.is_dir():
+        parser.error(f"The folder of {options.plot} must be there: make it first.")
     use_cores()
     libraries = [lib for lib in LIBRARIES if all(version(p) for p in lib.packages)]
     names = [library.name for library in libraries]
@@ -298,19 +293,14 @@ def main() -> int:
             measured = point.left_out or f"{point.ms:.3g} ms, first {point.first_s:.3g} s, {point.mib:.3g} MiB"
             say(f"{qubits} qubits, {library.name}: {measured}")
     compare(points)
-    text = "\n".join([*table(points, names), "", *notes(points, facts)]) + "\n"
-    print(text)
-    if options.json:
-        results = [{k: v for k, v in vars(p).items() if k != "results"} for p in points]
-        options.json.write_text(json.dumps({"facts": facts, "results": results}, indent=1) + "\n", encoding="utf-8")
-    if wrong_ones := [p for p in points if p.error is not None and not p.error <= TOLERANCE]:
-        say("; ".join(f"{p.library}, {p.qubits} qubits: other numbers, by {p.error:.1e}" for p in wrong_ones))
-        return 1
-    if options.plot:
+    wrong = [p for p in points if p.error is not None and not p.error <= TOLERANCE]
+    for p in wrong:
+        say(f"{p.library}, {p.qubits} qubits: other numbers, by {p.error:.1e}")
+    if options.plot and not wrong:
         draw(points, names, options.plot)
-    if options.markdown:
-        options.markdown.write_text(between_markers(options.markdown, MARKER, text), encoding="utf-8")
-    return 0
+    lines = [*table(points, names), "", *notes(points, facts)]
+    results = [{k: v for k, v in vars(p).items() if k != "results"} for p in points]
+    return publish(options, MARKER, lines, {"facts": facts, "results": results}, right=not wrong)
 
 
 if __name__ == "__main__":

@@ -18,21 +18,20 @@ Peers that are not installed are named and left out. Exit code 1: a library fail
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
 from cases import CASES, WORKLOADS, Case
+from command import arguments, positive, publish
 from peers import LIBRARIES
 from reference import REFERENCE
-from tables import aligned, between_markers, circumstances, machine, marked, say, spread, use_cores, version
-from workers import Library, Worker
+from tables import aligned, circumstances, machine, say, spread, use_cores, version
+from workers import Library, Worker, failures
 
 TOLERANCE = 1e-5  # of max |difference| / max(1, max |reference|); float32 reaches 1e-6
 MARKER = "bench"
@@ -82,11 +81,6 @@ def check(worker: Worker, case: Case, wanted: Sequence[Any]) -> None:
     worker.errors[case] = max(distance(a, b) for a, b in zip(results, wanted, strict=True))
     if not worker.errors[case] <= TOLERANCE:
         worker.failures[case] = f"wrong numbers, off by {worker.errors[case]:.1e}"
-
-
-def failures(workers: Sequence[Worker]) -> list[str]:
-    """Return a line for every case that a library failed at."""
-    return [f"Failed: {w.name}, {case}: {text}" for w in workers for case, text in w.failures.items()]
 
 
 def fastest_peer(workers: Sequence[Worker], case: Case) -> Worker | None:
@@ -156,21 +150,13 @@ def record(workers: Sequence[Worker], cases: Sequence[Case]) -> list[dict[str, A
     ]
 
 
-def arguments(line: Sequence[str] | None = None) -> argparse.Namespace:
+def asked(line: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options of the command line, or leave with one line that says what is wrong."""
     parser = argparse.ArgumentParser(description="Time RedQubit against its peers.")
     parser.add_argument("--device", choices=list(CASES), default="cpu", help="where to compute (cpu)")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds through all libraries (7)")
+    parser.add_argument("--rounds", type=positive, default=7, help="rounds through all libraries (7)")
     parser.add_argument("--only", choices=list(WORKLOADS), nargs="+", help="some workloads")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table between the markers of a file")
-    options = parser.parse_args(line)
-    if options.rounds < 1:
-        parser.error(f"Argument `--rounds` must be 1 or more, but is {options.rounds}.")
-    if options.json and not options.json.parent.is_dir():
-        parser.error(f"The folder of {options.json} must be there: make it first.")
-    if options.markdown and (wrong := marked(options.markdown, MARKER)):
-        parser.error(wrong)
+    options = arguments(parser, MARKER, line)
     if options.device == "cuda" and (gpu() is None):
         parser.error("Argument `--device` must not be cuda here, since torch finds no GPU.")
     return options
@@ -185,7 +171,7 @@ def gpu() -> str | None:
 
 def main() -> int:
     """Run the benchmark and return the exit code."""
-    options = arguments()
+    options = asked()
     use_cores()
     missing = {lib.name: [p for p in lib.packages if version(p) is None] for lib in LIBRARIES[options.device]}
     libraries = [library for library in LIBRARIES[options.device] if not missing[library.name]]
@@ -205,17 +191,11 @@ def main() -> int:
     lines: list[str] = []
     for workload, batch in dict.fromkeys((c.workload, c.batch) for c in cases):
         lines += table(workers, workload, batch, [c for c in cases if (c.workload, c.batch) == (workload, batch)])
-    text = "\n".join([*lines, *notes(left_out, facts)]) + "\n"
-    print(text)
-    if options.json:
-        content = {"facts": facts, "left_out": left_out, "results": record(workers, cases)}
-        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    lines += notes(left_out, facts)
+    content = {"facts": facts, "left_out": left_out, "results": record(workers, cases)}
     too_large = "OutOfMemoryError"  # of a GPU: the notes say so
-    if any(not text.startswith(too_large) for worker in workers for text in worker.failures.values()):
-        return 1  # and the table in --markdown stays as it was
-    if options.markdown:
-        options.markdown.write_text(between_markers(options.markdown, MARKER, text), encoding="utf-8")
-    return 0
+    right = all(text.startswith(too_large) for worker in workers for text in worker.failures.values())
+    return publish(options, MARKER, lines, content, right=right)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -138,3 +138,8 @@ class Worker:
             self.connection.send(None)
         self.process.join(timeout=10)
         self.process.terminate()
+
+
+def failures(workers: Iterable[Worker]) -> list[str]:
+    """Return a line for every case that a worker failed at."""
+    return [f"Failed: {w.name}, {case}: {text}" for w in workers for case, text in w.failures.items()]

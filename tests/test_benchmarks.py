@@ -265,7 +265,7 @@ def test_scale_draws_points_and_names_those_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "wrong"),
     [
-        (["--rounds", "0"], "Argument `--rounds` must be 1 or more, but is 0."),
+        (["--rounds", "0"], "argument --rounds: must be 1 or more, but is 0."),
         (["--only", "W9"], "invalid choice: 'W9'"),
         (["--json", "nowhere/a.json"], "The folder of nowhere/a.json must be there"),
         (["--markdown", "pyproject.toml"], "Argument `--markdown` must be a new file or have one"),
@@ -276,16 +276,16 @@ def test_a_wrong_argument_is_one_line(
 ) -> None:
     monkeypatch.chdir(FOLDER.parent)
     with pytest.raises(SystemExit):
-        speed.arguments(line)
+        speed.asked(line)
     assert wrong in capsys.readouterr().err
 
 
 def test_a_gpu_must_be_there(capsys: pytest.CaptureFixture[str]) -> None:
     if torch.cuda.is_available():
-        assert speed.arguments(["--device", "cuda"]).device == "cuda"
+        assert speed.asked(["--device", "cuda"]).device == "cuda"
         return
     with pytest.raises(SystemExit):
-        speed.arguments(["--device", "cuda"])
+        speed.asked(["--device", "cuda"])
     assert "torch finds no GPU" in capsys.readouterr().err
 
 
