@@ -174,7 +174,7 @@ def _second(circuit: Circuit) -> Circuit:
 
 def _overlaps(circuit: Circuit, a: Tensor, b: Tensor) -> Tensor:
     """Return Tr(rho_i sigma_j), (A, B)."""
-    return (1 - States(circuit, "hilbert-schmidt").distances(a, b)) * 2**circuit.n_qubits
+    return (1 - States(circuit, "hilbert-schmidt").distances(a, b)) * float(2**circuit.n_qubits)
 
 
 def _all_zero(circuit: Circuit, a: Tensor, b: Tensor) -> Tensor:
