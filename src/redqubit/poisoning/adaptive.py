@@ -17,7 +17,8 @@ class NeighbourhoodFlip:
 
     Around such a sample, the `size` nearest that are not flipped yet get the same label, drawn from the classes other
     than that sample's; those that have it already stay as they are. This is repeated until round(ratio N) labels are
-    flipped. The larger `size` against the number of neighbours that vote, the fewer disagree.
+    flipped. The larger `size` against the number of neighbours that vote, the fewer disagree. It chooses samples and
+    labels together, so that a generator gives it other samples than a `LabelPoison`, and is no entry of `POISONS`.
 
     Raises:
         UsageError: when the ratio is not between 0 and 1, or `size` is below 1.

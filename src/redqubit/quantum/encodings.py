@@ -120,9 +120,8 @@ def amplitude_angles(x: Tensor, n_qubits: int) -> Tensor:
         pairs = left.unflatten(1, (-1, 2))  # (B, 2^k, 2): the halves that wire k tells apart
         turns = 2 * torch.atan2(pairs[..., 1], pairs[..., 0])
         index = torch.arange(2**k, device=x.device)
-        common = (index ^ (index >> 1))[
-            :, None
-        ] & index  # row i: the ones of its Gray code in each state of the controls
+        gray = index ^ (index >> 1)
+        common = gray[:, None] & index  # row i: the ones of its Gray code in each state of the controls
         odd = sum(((common >> bit) & 1 for bit in range(k)), torch.zeros_like(common)) % 2
         levels.append(turns @ (1.0 - 2.0 * odd.to(x)).T / 2**k)
         left = torch.linalg.vector_norm(pairs, dim=2)
