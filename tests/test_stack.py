@@ -162,6 +162,16 @@ def test_models_may_have_samples_of_their_own_and_fewer_of_them() -> None:
     assert all(same(a, b, 1e-9) for a, b in zip(together, apart, strict=True))
 
 
+def test_wires_that_nothing_couples_are_encoded_apart() -> None:
+    net = QNN(20, 3, pqc=1, layers=2, noise=quid_noise(0.05), generator=seeded()).eval()
+    plan = stacked.build(net.circuit.circuit)
+    x = samples(5, 20)
+    assert [r.shape for r in stacked.encode(plan, x)] == [(5, 4)] * 10  # of all together there would be 4^10
+    few = QNN(6, 3, pqc=1, layers=2, noise=quid_noise(0.05), generator=seeded()).eval()
+    z = stacked.encode(plan, x), stacked.encode(stacked.build(few.circuit.circuit), x[:, :6])
+    assert all(torch.equal(a, b) for a, b in zip(*z, strict=False))
+
+
 def test_parameters_keep_their_type() -> None:
     double, generators = nets(1, "exact", 2)
     single = [QNN(6, 3, generator=seeded(s)) for s in range(2)]

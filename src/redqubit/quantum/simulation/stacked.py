@@ -60,12 +60,13 @@ class Group:
     """Coupled wires, and what happens on them as the arrays of `stacked_kernel`."""
 
     wires: tuple[int, ...]
+    encoder: Circuit  # on these wires and those that the encoder couples them to
     program: tuple[Array, ...]
     back: tuple[Array, ...]  # with its constants transposed
     observables: Array  # (K, 4^m): what is read of each wire, as coefficients
     words: Array  # (K,): the word Z of each wire, and
     gains: Tensor  # (K,): what it counts after read-out errors
-    places: Tensor  # (4^m,) long: the words of these wires among those of all wires
+    places: Tensor  # (4^m,) long: the words of these wires among those of the encoder's
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def build(circuit: Circuit) -> StackedPlan:
     encoder = replace(circuit, gates=gates[:first], readout=())
     rest, angle_map = unroll(Circuit(circuit.n_qubits, gates[first:]))
     items = [part for item in rest.gates for part in single_angle(item)]
-    groups = tuple(_group(wires, items, circuit) for wires in _coupled(items, circuit.n_qubits))
+    groups = tuple(_group(wires, items, circuit, encoder) for wires in _coupled(items, circuit.n_qubits))
     order = torch.tensor([w for g in groups for w in g.wires]).argsort()
     n_moved = len(unroll(circuit)[1].inputs.offset) + (circuit.initial.n_features if circuit.initial else 0)
     n_moved += len(angle_map.weights.offset)
@@ -113,8 +114,8 @@ def _coupled(items: Iterable[Gate | Channel], n: int) -> list[tuple[int, ...]]:
     return sorted(tuple(sorted(g)) for g in groups)
 
 
-def _group(wires: tuple[int, ...], items: Sequence[Gate | Channel], circuit: Circuit) -> Group:
-    m, n = len(wires), circuit.n_qubits
+def _group(wires: tuple[int, ...], items: Sequence[Gate | Channel], circuit: Circuit, encoder: Circuit) -> Group:
+    m = len(wires)
     if m > MAX_COUPLED:
         raise UsageError(
             f"Argument `circuit` must couple {MAX_COUPLED} wires or fewer for a stack, but couples {m}: train its "
@@ -128,10 +129,19 @@ def _group(wires: tuple[int, ...], items: Sequence[Gate | Channel], circuit: Cir
         zero, one = with_readout(signs(1), circuit.readout[w : w + 1])[:, 0].tolist()
         gains[q] = observables[q, words[q]] = (zero - one) / 2
         observables[q, 0] = (zero + one) / 2
-    places = torch.zeros(1, dtype=torch.long)
-    for w in wires:
-        places = (places[:, None] + 4 ** (n - 1 - w) * torch.arange(4)).flatten()
-    return Group(wires, program, back, observables, words, gains, places)
+    cone = _cone(wires, encoder)
+    here = tuple(replace(g, wires=tuple(map(cone.index, g.wires))) for g in encoder.gates if g.wires[0] in cone)
+    places = torch.from_numpy(_offsets([cone.index(w) for w in wires], len(cone)))
+    own = replace(encoder, n_qubits=len(cone), gates=here)
+    return Group(wires, own, program, back, observables, words, gains, places)
+
+
+def _cone(wires: Sequence[int], encoder: Circuit) -> tuple[int, ...]:
+    """Return these wires and those that the encoder couples them to: all where it prepares a state of all."""
+    if encoder.initial is not None:
+        return tuple(range(encoder.n_qubits))
+    coupled = _coupled(encoder.gates, encoder.n_qubits)
+    return tuple(sorted(w for group in coupled if set(group) & set(wires) for w in group))
 
 
 class _Programmer:
@@ -232,18 +242,19 @@ def encode(plan: StackedPlan, x: Tensor) -> tuple[Tensor, ...]:
     """Return what the encoder makes of samples (R, n_inputs): Pauli coefficients (R, 4^m) for each group of wires.
 
     Raises:
-        UsageError: for samples that do not fit, or more than 8 qubits.
+        UsageError: for samples that do not fit, or encoders that couple more than 8 qubits.
     """
     none = torch.zeros(0, dtype=torch.float64)
     x = x.detach().cpu().double()
     check(plan.encoder, x, none)
-    ready = density.build(plan.encoder)
-    at_once = max(1, _ENCODED >> 2 * plan.encoder.n_qubits)
-    found = [
-        [r.index_select(1, g.places) for g in plan.groups]
-        for r in (density.coefficients(ready, part, none) for part in x.split(at_once))
-    ]
-    return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+    return tuple(_encoded(g, x[:, : g.encoder.n_inputs]) for g in plan.groups)
+
+
+def _encoded(g: Group, x: Tensor) -> Tensor:
+    none = torch.zeros(0, dtype=torch.float64)
+    ready = density.build(g.encoder)
+    at_once = max(1, _ENCODED >> 2 * g.encoder.n_qubits)
+    return torch.cat([density.coefficients(ready, part, none).index_select(1, g.places) for part in x.split(at_once)])
 
 
 def observables(plan: StackedPlan, angles: Tensor) -> tuple[Tensor, ...]:
