@@ -151,15 +151,17 @@ def test_each_model_trains_as_it_would_alone(pqc: int, gradient: object, noise: 
     assert not same(together[0], together[1], 0.1)
 
 
-def test_models_may_have_samples_of_their_own_and_fewer_of_them() -> None:
-    sets = [samples(21, 6), samples(21, 6, 2), samples(20, 6, 3)]
+@pytest.mark.parametrize(("gradient", "noise"), [("exact", None), ("spsa", quid_noise(0.05)), (SPSA(0.1, 2), None)])
+def test_models_may_have_samples_of_their_own_and_fewer_of_them(gradient: object, noise: NoiseModel | None) -> None:
+    sets = [samples(n, 6, n) for n in (23, 20, 21, 11)]  # of 3, 2, 3 and 2 steps, their last ones of 3, 10, 1 and 1
     labels = [torch.randint(3, (len(x),), generator=seeded(7)) for x in sets]
-    together, generators = nets(8, "exact")
+    together, generators = nets(8, gradient, 4, noise=noise)
     train_stack(together, sets, labels, epochs=3, batch_size=10, lr=0.05, generators=generators)
-    apart, generators = nets(8, "exact")
-    for net, x, y, g in zip(apart, sets, labels, generators, strict=True):
+    apart, own = nets(8, gradient, 4, noise=noise)
+    for net, x, y, g in zip(apart, sets, labels, own, strict=True):
         train(net, x, y, epochs=3, batch_size=10, lr=0.05, generator=g)
     assert all(same(a, b, 1e-9) for a, b in zip(together, apart, strict=True))
+    assert [g.get_state().tolist() for g in generators] == [g.get_state().tolist() for g in own]
 
 
 def test_wires_that_nothing_couples_are_encoded_apart() -> None:

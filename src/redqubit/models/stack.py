@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from redqubit.errors import UsageError
 from redqubit.models.qnn import QNN
@@ -29,7 +30,8 @@ def train_stack(
     """Train QNNs in place, each as `redqubit.training.train` would train it alone, and return them.
 
     What the encoder makes of the samples is computed once. In a step a model's noisy circuit is carried back to the
-    encoder once for all samples; with SPSA each sample has two runs of its own. In double precision, on the CPU.
+    encoder once for all samples; with SPSA each sample has two runs of its own. Models whose passes over their samples
+    have equally many steps take them together. In double precision, on the CPU.
 
     Args:
         models: M models that differ in their weights alone, with gradient "exact" or "spsa"; left in evaluation mode.
@@ -41,7 +43,7 @@ def train_stack(
         generators: One for each model, the source of the order of its samples. Directions of SPSA come from the
             generator that the model was made with, which may be the same, but not another model's.
         on_epoch: Called after each epoch with the number of finished ones, when the models hold the weights of that
-            moment; where sets differ in size, once for all models of a size.
+            moment; where passes differ in their number of steps, once for all models of a number.
 
     Raises:
         UsageError: for models of different architecture, with shots or another gradient, models that share a
@@ -76,13 +78,14 @@ def train_stack(
                 f"others, or {len(labels)} in all: number classes so."
             )
     plan = stacked.build(models[0].circuit.circuit)
-    for size in sorted({len(labels) for labels in ys}):  # models whose passes have equally many steps
-        chosen = [m for m, labels in enumerate(ys) if len(labels) == size]
+    n_steps = [-(-len(labels) // batch_size) for labels in ys]
+    for count in sorted(set(n_steps)):
+        chosen = [m for m, steps in enumerate(n_steps) if steps == count]
         _train(
             plan,
             [models[m] for m in chosen],
             [xs[m] for m in chosen],
-            torch.stack([ys[m].cpu().long() for m in chosen]),
+            [ys[m].cpu().long() for m in chosen],
             [generators[m] for m in chosen],
             epochs,
             batch_size,
@@ -96,7 +99,7 @@ def _train(
     plan: StackedPlan,
     models: Sequence[QNN],
     xs: Sequence[Tensor],
-    y: Tensor,
+    ys: Sequence[Tensor],
     generators: Sequence[torch.Generator],
     epochs: int,
     batch_size: int,
@@ -107,20 +110,25 @@ def _train(
     weights, head, bias = parameters = [p.requires_grad_() for p in _stack(models)]
     optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
     mode = _spsa(models[0])
+    y = pad_sequence(ys, batch_first=True)
+    counts = torch.tensor([len(labels) for labels in ys])
+    real = (torch.arange(y.shape[1]) < counts[:, None]).double()  # 0 where the last batch of another model goes on
     for epoch in range(epochs):
-        order = torch.stack([torch.randperm(y.shape[1], generator=g) for g in generators])
+        drawn = [torch.randperm(len(labels), generator=g) for labels, g in zip(ys, generators, strict=True)]
+        order = pad_sequence(drawn, batch_first=True)
         total = torch.zeros(len(models), dtype=torch.float64)
-        for batch in order.split(batch_size, 1):  # (M, B)
-            directions = None
+        for batch, counted in zip(order.split(batch_size, 1), real.split(batch_size, 1), strict=True):  # (M, B)
+            sizes, directions = counted.sum(1), None
             if mode is not None:
-                directions = torch.stack([_directions(plan, mode, model, batch.shape[1]) for model in models])
+                found = zip(models, sizes.int().tolist(), strict=True)
+                directions = torch.stack([_directions(plan, mode, m, size, batch.shape[1]) for m, size in found])
             optimizer.zero_grad(set_to_none=True)
             z: Tensor = Stacked.apply(  # type: ignore[no-untyped-call]
                 plan.angles.of(weights), plan, encoded, first[:, None] + batch, directions, mode.step if mode else 0.0
             )
             logits = torch.baddbmm(bias[:, None], z, head.mT)
             losses = F.cross_entropy(logits.flatten(0, 1), y.gather(1, batch).flatten(), reduction="none")
-            mean = losses.view(batch.shape).mean(1)
+            mean = (losses.view(batch.shape) * counted).sum(1) / sizes
             mean.sum().backward()
             optimizer.step()
             total += mean.detach()
@@ -251,9 +259,11 @@ def _spsa(model: QNN) -> SPSA | None:
     return gradient if isinstance(gradient, SPSA) else SPSA() if gradient == "spsa" else None
 
 
-def _directions(plan: StackedPlan, mode: SPSA, model: QNN, batch: int) -> Tensor:
+def _directions(plan: StackedPlan, mode: SPSA, model: QNN, size: int, width: int) -> Tensor:
+    """Return directions (D width, J) for a batch, those beyond its size 0."""
     assert model.circuit.generator is not None  # held by its constructor
-    return stacked.draw(plan, mode, batch, generator=model.circuit.generator)
+    drawn = stacked.draw(plan, mode, size, generator=model.circuit.generator)
+    return F.pad(drawn.unflatten(0, (mode.directions, size)), (0, 0, 0, width - size)).flatten(0, 1)
 
 
 def _parameters(model: QNN) -> tuple[Tensor, Tensor, Tensor]:
