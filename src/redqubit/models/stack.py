@@ -99,7 +99,7 @@ def _train(
     plan: StackedPlan,
     models: Sequence[QNN],
     xs: Sequence[Tensor],
-    ys: Sequence[Tensor],
+    ys: list[Tensor],
     generators: Sequence[torch.Generator],
     epochs: int,
     batch_size: int,
