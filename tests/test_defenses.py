@@ -11,11 +11,25 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm, conv2d
 
 from redqubit.data import Dataset, load_splits
-from redqubit.defenses import DEFENSES, DETECTORS, STRIP, FinePruning, NeuralCleanse, pruning_curve
+from redqubit.defenses import (
+    DEFENSES,
+    DETECTORS,
+    STRIP,
+    AdversarialTraining,
+    Defended,
+    Defense,
+    DenoisingAutoencoder,
+    FinePruning,
+    GaussianNoise,
+    NeuralCleanse,
+    RandomizedSmoothing,
+    pruning_curve,
+)
 from redqubit.defenses.base import InputDetector
 from redqubit.defenses.neural_cleanse import Schedule
 from redqubit.detection import at_false_positive_rate, auroc, normal_threshold, null_band, operating_point
 from redqubit.errors import UsageError
+from redqubit.evasion import FGSM
 from redqubit.metrics import accuracy, is_correct
 from redqubit.models import MODELS
 from redqubit.training import logits, train
@@ -126,19 +140,22 @@ def state(model: nn.Module) -> dict[str, object]:
     }
 
 
-def small(name: str) -> STRIP | NeuralCleanse | FinePruning:
-    settings = {
+def small(name: str) -> STRIP | NeuralCleanse | Defense:
+    settings: dict[str, STRIP | NeuralCleanse | Defense] = {
         "strip": STRIP(n_overlays=5),
         "neural_cleanse": replace(QUICK, steps=3),
         "fine_pruning": FinePruning(batch_size=8),
+        "adversarial_training": AdversarialTraining(steps=2, epochs=1),
+        "denoising": DenoisingAutoencoder(epochs=1),
+        "smoothing": RandomizedSmoothing(samples=3),
     }
-    return settings[name]
+    return settings[name] if name in settings else DEFENSES[name]()
 
 
 def run(name: str, model: nn.Module, data: Dataset, seed: int) -> Tensor:
     method = small(name)
-    if isinstance(method, FinePruning):
-        return torch.cat([w.detach().flatten() for w in method(model, data, generator=seeded(seed)).parameters()])
+    if isinstance(method, Defense):
+        return logits(method(model, data, generator=seeded(seed)), data.x).flatten()
     if isinstance(method, InputDetector):
         return method(model, data.x[:7], data, generator=seeded(seed))
     return method(model, data, generator=seeded(seed))
@@ -153,7 +170,8 @@ def test_contract(name: str) -> None:
     assert torch.equal(data.x, x)
     assert first.isfinite().all()
     assert not first.requires_grad
-    assert name == "fine_pruning" or torch.equal(torch.get_rng_state(), drawn)  # dropout draws while it trains
+    trains = name in ("fine_pruning", "adversarial_training")  # and dropout draws while it does
+    assert trains or torch.equal(torch.get_rng_state(), drawn)
     torch.set_rng_state(drawn)
     assert torch.equal(run(name, model, data, seed=4), first)
     torch.set_rng_state(drawn)
@@ -162,6 +180,15 @@ def test_contract(name: str) -> None:
     doc = type(small(name)).__doc__ or ""
     assert "Reference:" in doc
     assert "Raises:" in doc
+
+
+@pytest.mark.parametrize("name", list(DEFENSES))
+def test_a_defended_model_can_be_defended_again_and_attacked(name: str) -> None:
+    model, data = nuisance()
+    twice = Defended(model, [small(name), GaussianNoise(0.01)], data, generator=seeded())
+    x_adv = FGSM(0.1)(twice, data.x, data.y, generator=seeded())
+    assert (x_adv - data.x).abs().max() > 0.09
+    assert not twice.training
 
 
 @pytest.mark.parametrize("name", [*DEFENSES, *DETECTORS])

@@ -203,3 +203,19 @@ def test_fine_tuning_leaves_frozen_weights_and_says_when_it_diverges() -> None:
     assert torch.equal(net.weight, before)
     with pytest.raises(UsageError, match="diverged"):
         fine_tune(net, lambda i: (x[i] * torch.inf, y[i]), 8, [(net.parameters(), 0.1)], generator=seeded(0))
+
+
+def test_another_loss_is_lowered_where_one_is_given() -> None:
+    x, net = torch.rand(40, 6, generator=seeded(2)).double(), fresh_head(seeded(3))
+    batches = []
+
+    def loss(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+        batches.append((inputs, labels))
+        return (model(inputs) - labels).square().mean()
+
+    y = x[:, 3:]
+    before = float((net(x) - y).square().mean())
+    train(net, x, y, epochs=100, lr=0.05, loss=loss, generator=seeded())
+    assert float((net(x) - y).square().mean()) < 0.01 * before
+    assert all(torch.equal(inputs[:, 3:], labels) for inputs, labels in batches)
+    assert len(batches) == 100 * 2

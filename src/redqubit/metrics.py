@@ -105,6 +105,40 @@ def linf_distance(x: Tensor, x_adv: Tensor) -> Tensor:
     return (x_adv - x).abs().flatten(1).amax(1)
 
 
+def squared_error(x: Tensor, changed: Tensor) -> Tensor:
+    """Return the mean squared difference of each sample, (N,); its mean is that of all entries.
+
+    Args:
+        x: Clean samples, (N, ...).
+        changed: The same samples after a change, shape of `x`.
+
+    Example:
+        >>> squared_error(torch.zeros(1, 4), torch.full((1, 4), 0.5))
+        tensor([0.2500])
+    """
+    _check_pairs(x, changed)
+    return (x - changed).square().flatten(1).mean(1)
+
+
+def cosine_similarity(x: Tensor, changed: Tensor) -> Tensor:
+    """Return x . x' / (|x| |x'|) of each sample, (N,); 0 where one of them is all zero.
+
+    Of a whole set as one vector it is `cosine_similarity(x.reshape(1, -1), changed.reshape(1, -1))`, the other reading
+    of papers that give one number for a set.
+
+    Args:
+        x: Clean samples, (N, ...).
+        changed: The same samples after a change, shape of `x`.
+
+    Example:
+        >>> x, changed = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [3.0, 0.0]])
+        >>> cosine_similarity(x, changed), cosine_similarity(x.reshape(1, -1), changed.reshape(1, -1))
+        (tensor([1., 0.]), tensor([0.2236]))
+    """
+    _check_pairs(x, changed)
+    return torch.nn.functional.cosine_similarity(x.flatten(1), changed.flatten(1), dim=1)
+
+
 def psnr(x: Tensor, changed: Tensor) -> Tensor:
     """Return the peak signal-to-noise ratio of each sample in decibels, (N,); infinite where nothing changed.
 

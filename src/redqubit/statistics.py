@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from redqubit.errors import UsageError
 
+BATCH = 4_000_000  # numbers that are resampled at a time
 FEW = 20  # below this many pairs a resampled interval is too narrow, and Student's is used
 
 
@@ -58,6 +60,64 @@ class Proportion:
             return 0.0, 1.0
         interval = stats.binomtest(self.k, self.n).proportion_ci(0.95, method="wilson")
         return float(interval.low), float(interval.high)
+
+
+@dataclass(frozen=True)
+class MeanProportion:
+    """The mean over n samples of each one's share of successes in several draws, with its 95 % interval.
+
+    The interval is Wilson's with an effective number of trials: n where all draws of a sample agree, up to n times the
+    draws where samples do not differ. It is about other samples of the same kind, not about other draws of these.
+
+    Attributes:
+        value: The mean.
+        low: Lower bound of the interval.
+        high: Upper bound.
+        n: Samples.
+        draws: Draws of each.
+
+    Reference: Korn and Graubard, "Confidence intervals for proportions with small expected number of positive counts
+        estimated from survey data", Survey Methodology 24, 1998, for the number of trials; with Wilson's interval as
+        Dean and Pagano, Journal of Survey Statistics and Methodology 3, 2015.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    draws: int
+
+    @classmethod
+    def of(cls, correct: Tensor) -> Self:
+        """Return the mean of samples' successes.
+
+        Args:
+            correct: Successes, bool, (K, n), a row for each draw.
+
+        Raises:
+            UsageError: when there is no draw or no sample.
+
+        Example:
+            >>> always = MeanProportion.of((torch.arange(263) < 81).repeat(10, 1))
+            >>> f"{always.value:.3f} [{always.low:.4f}, {always.high:.4f}]"  # as of 81 of 263, whatever the draws
+            '0.308 [0.2553, 0.3662]'
+        """
+        if correct.ndim != 2 or not correct.numel():
+            raise UsageError(
+                f"Argument `correct` must hold draws and samples (K, n), but has shape {tuple(correct.shape)}: pass "
+                "a row for each draw."
+            )
+        draws, n = correct.shape
+        shares = correct.double().mean(0)
+        p = float(shares.mean())
+        variance = float(shares.var()) if n > 1 else 0.0
+        trials = float(n)
+        if draws > 1 and variance:
+            trials = min(max(n * p * (1 - p) / variance, n), float(n * draws))
+        z = float(stats.norm.ppf(0.975))
+        middle, half = p + z**2 / (2 * trials), z * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))
+        whole = 1 + z**2 / trials
+        return cls(p, max(0.0, (middle - half) / whole), min(1.0, (middle + half) / whole), n, draws)
 
 
 @dataclass(frozen=True)
@@ -168,9 +228,36 @@ def paired_bootstrap(values_a: Sequence[float], values_b: Sequence[float], *, ge
         return Difference(mean, mean - half, mean + half, n, "Student t")
     seed = int(torch.randint(2**31, (1,), generator=generator))
     interval = stats.bootstrap(
-        (differences,), np.mean, method="BCa", random_state=np.random.default_rng(seed)
+        (differences,), np.mean, method="BCa", batch=max(1, BATCH // n), random_state=np.random.default_rng(seed)
     ).confidence_interval
     return Difference(mean, float(interval.low), float(interval.high), n, "BCa bootstrap")
+
+
+def paired_shares(a_correct: Tensor, b_correct: Tensor, *, generator: torch.Generator) -> Difference:
+    """Compare two accuracies on the same samples where one or both are means over draws.
+
+    `mcnemar` where each has one draw, `paired_bootstrap` of the samples' shares else.
+
+    Args:
+        a_correct: Successes of a, bool, (K, N), a row for each draw.
+        b_correct: The same for b, with as many draws or others.
+        generator: Source of the resampling.
+
+    Returns:
+        accuracy(a) - accuracy(b), with the interval over samples.
+
+    Raises:
+        UsageError: when the samples do not pair.
+
+    Example:
+        >>> a, b = torch.arange(40) < 30, torch.arange(40) < 10
+        >>> paired_shares(a[None], b[None], generator=torch.Generator()).value
+        0.5
+    """
+    if len(a_correct) == 1 and len(b_correct) == 1:
+        return mcnemar(a_correct[0], b_correct[0])
+    a, b = (correct.double().mean(0).tolist() for correct in (a_correct, b_correct))
+    return paired_bootstrap(a, b, generator=generator)
 
 
 def smallest_detectable_difference(n: int, *, p: float = 0.5, power: float = 0.8, alpha: float = 0.05) -> float:

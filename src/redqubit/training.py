@@ -20,10 +20,11 @@ def train(
     epochs: int = 30,
     batch_size: int = 32,
     lr: float = 1e-3,
+    loss: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
     generator: torch.Generator,
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> nn.Module:
-    """Train a classifier in place by Adam on the cross-entropy of its logits, and return it.
+    """Train a model in place by Adam, by default on the cross-entropy of its logits, and return it.
 
     Args:
         model: Inputs (B, ...) to logits (B, C); left in evaluation mode.
@@ -32,6 +33,7 @@ def train(
         epochs: Passes over the data.
         batch_size: Samples per step; the last batch of a pass may be smaller.
         lr: Adam's learning rate.
+        loss: What to lower instead: a number for the model, inputs and labels of one batch.
         generator: Source of the order of the samples.
         on_epoch: Called with the number of finished epochs and the last epoch's mean loss.
 
@@ -42,21 +44,27 @@ def train(
     if not parameters:
         raise UsageError("Argument `model` must have a trainable parameter, but all are frozen: audit it with weights.")
     optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
+    loss = loss or cross_entropy
     model.train()
     for epoch in range(epochs):
         total = 0.0
         for batch in torch.randperm(len(x), generator=generator).to(x.device).split(batch_size):
             optimizer.zero_grad(set_to_none=True)
-            loss = F.cross_entropy(model(x[batch]), y[batch])
-            loss.backward()
+            value = loss(model, x[batch], y[batch])
+            value.backward()
             optimizer.step()
-            total += float(loss.detach()) * len(batch)
+            total += float(value.detach()) * len(batch)
         if not total < float("inf"):  # also catches NaN
             raise UsageError(f"Training diverged in epoch {epoch + 1}: lower `lr`, which is {lr}.")
         if on_epoch is not None:
             on_epoch(epoch + 1, total / len(x))
     model.eval()
     return model
+
+
+def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Return the mean cross-entropy of a model's logits on one batch."""
+    return F.cross_entropy(model(x), y)
 
 
 def fine_tune(

@@ -1,5 +1,6 @@
-"""Defenses: detect or repair backdoored inputs and models, and find or bear wrong labels in a training set."""
+"""Defenses: against evasion, against backdoors, and against wrong labels in a training set."""
 
+from redqubit.defenses.adversarial_training import AdversarialTraining
 from redqubit.defenses.base import (
     DATA_DEFENSES,
     DEFENSES,
@@ -13,9 +14,13 @@ from redqubit.defenses.base import (
     Suspicion,
     Vote,
 )
+from redqubit.defenses.defended import Defended
+from redqubit.defenses.denoising import Denoiser, DenoisingAutoencoder, train_denoiser
 from redqubit.defenses.fine_pruning import FinePruning, PruningPoint, pruning_curve
+from redqubit.defenses.gaussian_noise import GaussianNoise, equal_power
 from redqubit.defenses.neural_cleanse import NeuralCleanse, RestoredTriggers
 from redqubit.defenses.sanitizer import ClassVote, NeighbourVote
+from redqubit.defenses.smoothing import Certificates, RandomizedSmoothing, Smoothed
 from redqubit.defenses.ss_dpa import SSDPA, one_by_one
 from redqubit.defenses.strip import STRIP
 
@@ -25,10 +30,16 @@ __all__ = [
     "DETECTORS",
     "SSDPA",
     "STRIP",
+    "AdversarialTraining",
+    "Certificates",
     "ClassVote",
+    "Defended",
     "Defense",
+    "Denoiser",
+    "DenoisingAutoencoder",
     "Ensemble",
     "FinePruning",
+    "GaussianNoise",
     "InputDetector",
     "LabelDetector",
     "ModelDetector",
@@ -36,9 +47,13 @@ __all__ = [
     "NeuralCleanse",
     "Part",
     "PruningPoint",
+    "RandomizedSmoothing",
     "RestoredTriggers",
+    "Smoothed",
     "Suspicion",
     "Vote",
+    "equal_power",
     "one_by_one",
     "pruning_curve",
+    "train_denoiser",
 ]

@@ -5,7 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Defense(Settings, ABC):
-    """A repair of a model; `defense(model, clean, generator=g)` returns a new module."""
+    """A repair of a model; `defense(model, clean, generator=g)` returns a new module.
+
+    Attributes:
+        against: What it is for.
+    """
+
+    against: ClassVar[Literal["evasion", "backdoors"]] = "evasion"
 
     @final
     def __call__(self, model: nn.Module, clean: Dataset, *, generator: torch.Generator) -> nn.Module:
@@ -47,7 +53,8 @@ class Defense(Settings, ABC):
 
         Args:
             model: Maps (B, ...) to logits (B, n_classes).
-            clean: Samples without a trigger that the defender holds, on the model's device.
+            clean: Samples without a trigger that the defender holds, on the model's device; a defense that trains
+                does so on these.
             generator: CPU source of the random numbers.
 
         Raises:

@@ -49,6 +49,8 @@ class FinePruning(Defense):
         whole curve can be drawn (`pruning_curve`).
     """
 
+    against = "backdoors"
+
     rate: float = 0.5  # share of the filters
     ranking: Ranking = "activation"  # what goes first
     layer: str = ""  # name of the convolution; "" is the last one that runs

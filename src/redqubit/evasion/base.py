@@ -225,6 +225,31 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             weight.requires_grad_(True)
 
 
+@torch.no_grad()
+def is_random(model: nn.Module, x: Tensor) -> bool:
+    """Return whether two passes of a model differ in evaluation mode: by noise, shots or any other source.
+
+    Differences in the last digits do not count: threaded sums may give them without any intended randomness.
+
+    Args:
+        model: Maps (B, ...) to logits (B, n_classes).
+        x: A few inputs, one batch.
+
+    Example:
+        >>> is_random(nn.Dropout(), torch.rand(8, 4))  # off in evaluation mode
+        False
+    """
+    with evaluation_mode(model):
+        return spread_of(model(x), model(x)) > 0
+
+
+def spread_of(first: Tensor, second: Tensor) -> float:
+    """Return the largest difference of two passes' logits, 0 where it may be rounding."""
+    spread = (first - second).abs().max().item()
+    rounding = 1e3 * torch.finfo(first.dtype).eps * max(1.0, first.abs().max().item())
+    return 0.0 if spread <= rounding else spread
+
+
 def check_model(model: nn.Module, x: Tensor, n_classes: int, *, needs_gradient: bool = True) -> None:
     """Raise an error that says what to do when `model` does not map `x` to logits that can be attacked.
 

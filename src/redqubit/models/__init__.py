@@ -5,17 +5,20 @@ from redqubit.models.backbones import BACKBONES, Backbone, load_pretrained, read
 from redqubit.models.base import MODELS, FeatureClassifier
 from redqubit.models.classical import CosineTwin, TwinCNN
 from redqubit.models.converted import converted
+from redqubit.models.hcqnn import HCQNN
 from redqubit.models.hybrid import Bottleneck, HybridNet, HybridTwin
 from redqubit.models.layer import QuantumLayer
 from redqubit.models.narrow import HEADS, FromStage, on_backbone, saturation, standardise
 from redqubit.models.noisy import noisy
 from redqubit.models.qnn import QNN
 from redqubit.models.quanvolution import Quanvolution, QuNN
+from redqubit.models.rescaled import Rescaled
 from redqubit.models.stack import stack_logits, train_stack
 from redqubit.models.weight_gradients import WeightGradients, weight_gradients
 
 __all__ = [
     "BACKBONES",
+    "HCQNN",
     "HEADS",
     "MODELS",
     "Autoencoder",
@@ -30,6 +33,7 @@ __all__ = [
     "QuNN",
     "QuantumLayer",
     "Quanvolution",
+    "Rescaled",
     "TwinCNN",
     "WeightGradients",
     "converted",

@@ -1,0 +1,187 @@
+"""A defense before attackers who do not know it, and before those who do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from redqubit.adaptive.draws import Scored, averaging, examples
+from redqubit.adaptive.expectation import Expectation, converged_draws
+from redqubit.adaptive.grid import CLEAN, WITH, WITHOUT, Averaged, Grid, show
+from redqubit.adaptive.verdict import Verdict, decide
+from redqubit.defenses import equal_power
+from redqubit.errors import UsageError
+from redqubit.evasion import EvasionAttack, Square
+from redqubit.statistics import Difference, paired_shares
+from redqubit.training import BATCH
+
+ONE_DRAW = "with, one draw"
+SQUARE_WITHOUT, SQUARE_WITH = "square without", "square with"
+AVERAGE, GAUSSIAN = "deterministic part", "gaussian"
+QUERY_DRAWS = 8  # passes of a random model per query of Square, at most
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How a defense fares.
+
+    Attributes:
+        grid: All paths. Made against "with" is the white-box attack, by expectation over draws; against "with, one
+            draw", the same without; "square ..." are queries; others are controls and other models.
+        expectation: How many draws the white-box attack averages, and whether that is enough.
+        worst: What is left under the worst attack on each sample, "without" and "with" the defense.
+        clean: Gain on clean samples; below 0 it is the clean cost.
+        grey_box: Gain under attacks made on the undefended model.
+        one_draw: Gain under the attack through the defense as it is, without expectation over its noise.
+        white_box: Gain under the attack through the defense with expectation, alone.
+        adaptive: Gain under the worst attack on each sample, for both models.
+        strongest: The attack that leaves the defended model least.
+        verdict: What all this says.
+    """
+
+    grid: Grid
+    expectation: Expectation
+    worst: Mapping[str, Scored]
+    clean: Difference
+    grey_box: Difference
+    one_draw: Difference
+    white_box: Difference
+    adaptive: Difference
+    strongest: str
+    verdict: Verdict
+
+    @property
+    def relative_gain(self) -> float:
+        """The grey-box gain over what the attack leaves of the undefended model, the number that papers print.
+
+        Infinite where that is 0: to be shown beside absolute accuracies only.
+        """
+        left = self.grid[WITHOUT, WITHOUT].accuracy.value
+        return self.grey_box.value / left if left else float("inf")
+
+
+def evaluate_defense(
+    plain: nn.Module,
+    defended: nn.Module,
+    attack: EvasionAttack,
+    x: Tensor,
+    y: Tensor,
+    *,
+    others: Mapping[str, nn.Module] | None = None,
+    controls: Mapping[str, nn.Module] | None = None,
+    queries: int = 1000,
+    limit: int = 64,
+    n_choose: int = 256,
+    draws: int = 20,
+    generator: torch.Generator,
+    batch_size: int = BATCH,
+) -> Evaluation:
+    """Evaluate a defense adaptively: grey-box, white-box with EOT, transfer, queries, and controls.
+
+    Each attack is made on some model and shown to both. What an attacker who knows the defense can do is the worst of
+    all on each sample, on either side; of a random model, the attack on a sample is chosen by half of the draws and
+    judged by the other half. The verdict is `decide`'s.
+
+    Args:
+        plain: The model without the defense.
+        defended: The model with it.
+        attack: An untargeted attack, such as `PGD.strong(eps)`; its `draws` are chosen here.
+        x: Clean inputs in [0, 1], (N, ...).
+        y: True labels, (N,).
+        others: Models to transfer from, by name, such as an adversarially trained one, or a stand-in for a defense
+            without gradient.
+        controls: Models to attack and to evaluate on beside the two, by name. By default, for a random defense, its
+            mean logits ("deterministic part") and the plain model with as much Gaussian noise on the logits
+            ("gaussian").
+        queries: Of Square, per sample.
+        limit: Most draws of EOT.
+        n_choose: Samples, the first ones, by which its draws are chosen.
+        draws: Fresh passes that score a random model, 2 or more.
+        generator: CPU source of all random numbers but the models' own.
+        batch_size: Samples per pass.
+
+    Raises:
+        UsageError: for too few draws, a name that is taken, or as the attack raises.
+
+    Example:
+        >>> from redqubit.evasion import FGSM
+        >>> g = torch.Generator().manual_seed(0)
+        >>> x = torch.rand(60, 2, generator=g)
+        >>> y, net = (x[:, 0] > x[:, 1]).long(), nn.Linear(2, 2)
+        >>> _ = net.weight.data.copy_(torch.tensor([[-9.0, 9.0], [9.0, -9.0]])), net.bias.data.zero_()
+        >>> evaluate_defense(net, net, FGSM(0.1), x, y, queries=10, generator=g).verdict.outcome
+        'unclear'
+
+    Reference: Tramer et al., "On adaptive attacks to adversarial example defenses", NeurIPS 2020; Carlini et al.,
+        "On evaluating adversarial robustness", arXiv:1902.06705, 2019.
+    """
+    if draws < 2:
+        raise UsageError(f"Argument `draws` must be 2 or more, but is {draws}: one half chooses, the other judges.")
+    options: dict[str, Any] = {"limit": limit, "draws": draws, "generator": generator, "batch_size": batch_size}
+    expectation = converged_draws(defended, attack, x[:n_choose], y[:n_choose], **options)
+    k, noisy = expectation.draws, expectation.change is not None
+    k_plain = converged_draws(plain, attack, x[:n_choose], y[:n_choose], **options).draws
+    if controls is None:
+        controls = (
+            {
+                AVERAGE: Averaged(defended, k),
+                GAUSSIAN: equal_power(plain, defended, x[:batch_size], generator=generator),
+            }
+            if noisy
+            else {}
+        )
+    others = others or {}
+    names = [CLEAN, WITHOUT, WITH, ONE_DRAW, SQUARE_WITHOUT, SQUARE_WITH, *controls, *others]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"Arguments `controls`, `others` must not name `{name}`, which is taken: rename it.")
+    seed = int(torch.randint(2**62, (1,), generator=generator))
+    square = Square(attack.eps, queries=queries)
+
+    def made(method: EvasionAttack, model: nn.Module, passes: int) -> Tensor:
+        return examples(method, model, x, y, draws=passes, seed=seed, batch_size=batch_size)
+
+    judged = {WITHOUT: plain, WITH: defended, **controls}
+    shown = {CLEAN: x, WITHOUT: made(attack, plain, k_plain), WITH: made(attack, defended, k)}
+    shown |= {name: made(attack, model, max(k, k_plain)) for name, model in {**controls, **others}.items()}
+    shown[ONE_DRAW] = made(averaging(attack, 1), defended, 1) if noisy else shown[WITH]
+    shown[SQUARE_WITHOUT] = made(square, plain, min(k_plain, QUERY_DRAWS))
+    shown[SQUARE_WITH] = made(square, defended, min(k, QUERY_DRAWS))
+    grid = Grid(show(shown, judged, y, draws=draws, batch_size=batch_size))
+
+    worst = {name: worst_of([grid[source, name] for source in shown]) for name in (WITHOUT, WITH)}
+    left = worst[WITH].accuracy
+    attacked = WITHOUT, WITHOUT
+
+    def gain(source: str, baseline: tuple[str, str] = attacked) -> Difference:
+        return grid.difference((source, WITH), baseline, generator=generator)
+
+    clean, grey, one = gain(CLEAN, (CLEAN, WITHOUT)), gain(WITHOUT), gain(ONE_DRAW)
+    adaptive = paired_shares(worst[WITH].correct, worst[WITHOUT].correct, generator=generator)
+    commonest = float(y.bincount().max()) / len(y)
+    return Evaluation(
+        grid,
+        expectation,
+        worst,
+        clean,
+        grey,
+        one,
+        gain(WITH),
+        adaptive,
+        strongest=min(shown, key=lambda source: grid[source, WITH].accuracy.value),
+        verdict=decide(clean=clean, unaware=[grey, one], adaptive=adaptive, above_chance=left.low > commonest),
+    )
+
+
+def worst_of(scores: list[Scored]) -> Scored:
+    """Return what is left when each sample meets the attack that fools the model most.
+
+    Where the model is random the first half of the draws chooses and the others judge, so that luck does not count.
+    """
+    correct = torch.stack([scored.correct for scored in scores])  # (attacks, K, N)
+    half = correct.shape[1] // 2
+    choosing, judging = (correct[:, :half], correct[:, half:]) if half else (correct, correct)
+    chosen = choosing.double().mean(1).argmin(0)  # (N,)
+    return Scored(judging[chosen, :, torch.arange(len(chosen), device=chosen.device)].T)
