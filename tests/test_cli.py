@@ -1,6 +1,7 @@
 """The command line: what it prints, and that every bad input is one line on standard error and exit code 2."""
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,6 +43,11 @@ class Needs(nn.Module):
     def __init__(self, width):
         super().__init__()
 constant = 3
+"""
+ENCODERS = """
+from redqubit.quantum.encodings import angle
+
+def turns(): return angle(2)
 """
 
 
@@ -87,6 +93,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "torn.npz").write_bytes((folder / "good.npz").read_bytes()[:300])
     (folder / "words.npz").write_text("words", encoding="utf-8")
     (folder / "mymodels.py").write_text(MODELS, encoding="utf-8")
+    (folder / "myencoders.py").write_text(ENCODERS, encoding="utf-8")
     (folder / "mybroken.py").write_text("raise ValueError('two\\nlines')", encoding="utf-8")
     (folder / "mytypo.py").write_text("def f(:", encoding="utf-8")
     (folder / "unknown.yaml").write_text("epochs: 1\nepoch: 3\n", encoding="utf-8")
@@ -206,6 +213,27 @@ REPRODUCE = {
     "robqunn --preset smoke --set eps=[-1]": "`eps` must",
     "robqunn --preset smoke --config list.yaml": "must hold `key: value` lines",
 }
+SCREEN = {
+    "--data nan.npz": "`x` must be finite",
+    "--data one.npz": "must be at least 2",
+    "--data ones.npz": "must hold two classes",
+    "--data fractions.npz": "must hold whole-number labels",
+    "--data bright.npz": "must lie in [0, 1]",
+    "--data keys.npz": "must hold x_train and y_train",
+    "--data torn.npz": "must be a whole, readable npz file",
+    "--data absent.npz": "Unknown data set `absent.npz`",
+    "--data nothing": "nothing",
+    "--data good.npz --encoder angel": "Unknown encoder `angel`: did you mean angle?",
+    "--data good.npz --encoder mymodels:good": "quantum.Circuit, but mymodels:good returned Linear",
+    "--data good.npz --encoder mymodels:raises": "`encoder` must make a Circuit",
+    "--data good.npz --encoder mymodels:absent": "`encoder` must be package.module:function",
+    "--data digits --reduce none": "must have 24 features or less for the encoder angle",
+    "--data good.npz --reduce ica": "`reduce` is wrong",
+    "--data good.npz --noise loud": "Unknown noise `loud`",
+    "--data good.npz --set neighbors=3": "did you mean neighbours",
+    "--data good.npz --set neighbours=0": "`neighbours` must be 1 or more",
+    "--data good.npz --out foreign": "foreign holds notes.txt",
+}
 OPTIONS_TOO = ("eps", "seeds", "attacks")  # which have an option that stands above --set
 CASES = (
     [(audit_of(data=f"{name}.npz"), said) for name, said in DATA.items()]
@@ -218,6 +246,7 @@ CASES = (
     ]
     + [([*audit_of(), *words.split()], said) for words, said in OTHER.items()]
     + [(["reproduce", *words.split(), "--workers", "1"], said) for words, said in REPRODUCE.items()]
+    + [(["screen", *words.split()], said) for words, said in SCREEN.items()]
     + [(["report", "absent"], "must be the folder of a run"), (["report", "nothing"], "must be the folder of a run")]
 )
 
@@ -270,6 +299,24 @@ def test_an_audit_prints_its_findings_and_where_the_report_is(line: Line, tmp_pa
     assert line("report", str(out), "--quiet") == (0, f"Report: {out / 'report.html'}\n", "")
     assert "hybrid_twin" in (out / "report.html").read_text(encoding="utf-8")
     assert json.loads(line("report", str(out), "--json")[1])["findings"] == findings
+
+
+def test_a_screening_prints_its_findings_and_where_the_report_is(line: Line, place: Path) -> None:
+    words = ["screen", "--data", "good.npz", "--encoder", "myencoders:turns", "--set", "draws=2", "--device", "cpu"]
+    code, printed, err = line(*words, "--noise", "quid:0.05", "--set", "noise=loud", "--set", "neighbours=5")
+    assert code == 0, err
+    folder = place / "runs" / "screen-turns+quid-0.05-good"  # the default: the names of encoder and data
+    findings = json.loads((folder / "report.json").read_text(encoding="utf-8"))["findings"]
+    assert printed.strip().splitlines() == [
+        *(f"[{f['status']}] {f['text']}" for f in findings),
+        f"Report: {folder / 'report.html'}",
+    ]
+    rerun = shlex.split(json.loads((folder / "run.json").read_text(encoding="utf-8"))["rerun"])
+    before = (folder / "results.jsonl").read_bytes()
+    code, printed, err = line(*rerun[1:], "--json")  # finds everything done
+    assert (code, err) == (0, "")
+    assert json.loads(printed)["findings"] == findings
+    assert (folder / "results.jsonl").read_bytes() == before
 
 
 def test_options_stand_above_settings_above_the_file(line: Line, place: Path) -> None:
@@ -327,7 +374,7 @@ def test_version_and_help(line: Line) -> None:
     assert line("--version") == (0, f"redqubit {redqubit.__version__}\n", "")
     code, printed, _ = line("--help")
     assert code == 0
-    assert all(command in printed for command in ("audit", "reproduce", "list", "report", "doctor"))
+    assert all(command in printed for command in ("audit", "reproduce", "screen", "list", "report", "doctor"))
 
 
 def test_wrong_words_on_the_line_end_with_2(line: Line) -> None:

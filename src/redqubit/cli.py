@@ -1,4 +1,4 @@
-"""The command line: audit | reproduce | defend | lint | list | report | doctor."""
+"""The command line: audit | reproduce | defend | screen | lint | list | report | doctor."""
 
 import json
 import os
@@ -104,12 +104,8 @@ def audit_command(
 @app.command("reproduce")
 def reproduce_command(
     name: Annotated[str, typer.Argument(help="The paper, such as robqunn (see `list`).")],
-    preset: Annotated[str, typer.Option(help="smoke (a minute or two), laptop (2 cores) or paper (full size).")] = (
-        "laptop"
-    ),
-    table: Annotated[list[int] | None, typer.Option(help="Make this table; may be given again. All by default.")] = (
-        None
-    ),
+    preset: Annotated[str, typer.Option(help="smoke (minutes), laptop (2 cores) or paper (full size).")] = "laptop",
+    table: Annotated[list[int] | None, typer.Option(help="Make this table; may be given again.")] = None,
     figure: Annotated[list[int] | None, typer.Option(help="Make this figure; may be given again.")] = None,
     workers: Workers = None,
     device: Device = "auto",
@@ -202,6 +198,37 @@ def defend_command(
     _conclude(page, quiet=quiet, as_json=as_json)
 
 
+@app.command("screen")
+def screen_command(
+    data: Annotated[str, typer.Option(help="An npz file with x and y, a folder of pictures, or a data set's name.")],
+    encoder: Annotated[str, typer.Option(help="angle, amplitude or package.module:function of a Circuit.")] = "angle",
+    reduce: Annotated[str | None, typer.Option(help="For more features than the encoder takes: pca, or none.")] = None,
+    noise: Noise = None,
+    device: Device = "auto",
+    out: Out = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Find suspicious labels before training, and how well an encoder keeps the classes apart.
+
+    Example: redqubit screen --data my.npz --encoder angle --set n_features=8
+    """
+    from redqubit.config import resolve
+    from redqubit.screening import Screening, screen
+
+    changes = changed(config, settings)
+    changes |= {key: value for key, value in (("reduce", reduce), ("noise", noise)) if value is not None}
+    resolve(Screening(), changes)  # a slip in a name is told before any download
+    _download(data, data_dir, silent=quiet or as_json)
+    folder = out or Path("runs", f"screen-{_named(encoder, noise)}-{Path(data).stem}")
+    with cell_bar(quiet or as_json) as progress:
+        page = screen(data, encoder, out=folder, data_dir=data_dir, device=device, progress=progress, **changes)
+    _conclude(page, quiet=quiet, as_json=as_json)
+
+
 @app.command("report")
 def report_command(
     folder: Annotated[Path, typer.Argument(help="A run folder.")], quiet: Quiet = False, as_json: Json = False
@@ -222,9 +249,7 @@ def lint_command(
     classes: Annotated[int, typer.Option(min=2, help="Number of classes, for models.")] = 10,
     qubits: Annotated[int, typer.Option(min=1, help="Number of qubits, for circuits by name.")] = 4,
     wires: Annotated[str | None, typer.Option(help="Wires read of a circuit, such as 0,1; all by default.")] = None,
-    domain: Annotated[
-        str | None, typer.Option(help="Smallest and largest value of a feature, such as 0,1; as seen by default.")
-    ] = None,
+    domain: Annotated[str | None, typer.Option(help="Range of a feature, such as 0,1; as seen by default.")] = None,
     noise: Annotated[str | None, typer.Option(help="Noise to add, such as quid:0.05 or ibm_kyiv.")] = None,
     select: Annotated[str, typer.Option(help="Rules to show, such as RQ001,RQ003; all by default.")] = "",
     ignore: Annotated[str, typer.Option(help="Rules to leave out.")] = "",
@@ -263,22 +288,25 @@ def lint_command(
 
 @app.command("list")
 def list_command(as_json: Json = False) -> None:
-    """Name the models, data sets, attacks, triggers, defenses and experiments."""
+    """Name the models, data sets, attacks, triggers, poisons, defenses and experiments."""
     from redqubit.auditing import SETTINGS
     from redqubit.backdoors import TRIGGERS
     from redqubit.data import NAMES
-    from redqubit.defenses import DEFENSES, DETECTORS
+    from redqubit.defenses import DATA_DEFENSES, DEFENSES, DETECTORS
     from redqubit.experiments import EXPERIMENTS
     from redqubit.models import MODELS
+    from redqubit.poisoning import POISONS
 
     known = {
         "models": {name: _first_line(MODELS[name].__doc__) for name in MODELS},
         "data": {name: "" for name in NAMES},
         "attacks": {name: _first_line(SETTINGS[name].__doc__) for name in SETTINGS},
         "triggers": {name: _first_line(TRIGGERS[name].__doc__) for name in TRIGGERS},
+        "poisons": {name: _first_line(POISONS[name].__doc__) for name in POISONS},
         "defenses": {
             **{name: _first_line(DETECTORS[name].__doc__) for name in DETECTORS},
             **{name: _first_line(DEFENSES[name].__doc__) for name in DEFENSES},
+            **{name: _first_line(DATA_DEFENSES[name].__doc__) for name in DATA_DEFENSES},
         },
         "experiments": {name: EXPERIMENTS[name].source for name in EXPERIMENTS},
     }

@@ -82,8 +82,9 @@ class Panel:
     - "images": examples from the file `artifacts/<data["file"]>` (npz, never pickled). Each of
       `data["rows"]` is a mapping with the array names `clean` and `adv`, both (K, C, H, W) pictures or
       (K, d) features in [0, 1], with a heading `label`, and with lists `true`, `before`, `after` of K
-      class names: the label, and the prediction without and with the attack. `data["changed"]` is what the
-      changed picture is called, "adversarial" by default; with `data["pair"]` the difference of the two is left out.
+      class names: the label, and the prediction without and with the attack, or in their place a list `said` of K
+      texts. `data["changed"]` is what the changed picture is called, "adversarial" by default; with `data["pair"]`
+      the difference of the two is left out.
     - "pre": the text `data["text"]` in a fixed-width font, such as a circuit drawing.
     - "facts": the values of `data["rows"]`, a list of rows, under `data["columns"]`.
 

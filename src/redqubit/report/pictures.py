@@ -79,6 +79,8 @@ def _row(row: Mapping[str, Any], arrays: Mapping[str, Array]) -> Row:
 
 def _outcome(row: Mapping[str, Any], i: int) -> tuple[str, bool]:
     """Say what example `i` is and what the model took it for before and after, and whether that fooled it."""
+    if "said" in row:
+        return str(row["said"][i]), False
     true, before, after = (row[key][i] if i < len(row.get(key, ())) else None for key in ("true", "before", "after"))
     if true is None:
         return "" if after is None else f"predicted {after}", False
