@@ -18,7 +18,7 @@ from redqubit.experiments.quid import training as trained
 from redqubit.experiments.quid.cells import first, second
 from redqubit.experiments.quid.claims import summarise
 from redqubit.experiments.quid.config import PARTS, Task
-from redqubit.experiments.quid.material import Samples, pooled, samples
+from redqubit.experiments.quid.material import Samples, pool_of, samples
 from redqubit.experiments.quid.plan import EXACT, Spec, data_for, of_table, specs
 from redqubit.experiments.quid.table import Table, agree, difference
 from redqubit.experiments.quid.tables import status
@@ -67,8 +67,8 @@ def test_table_7_without_defense_is_table_4_without_noise() -> None:
 def test_each_model_is_trained_once_and_has_one_without_poison(name: str) -> None:
     wanted = specs(PRESETS[name], PARTS)
     assert len(wanted) == len(set(wanted)) == len({spec.name for spec in wanted})
-    assert {Spec(s.task, s.pqc, s.regime) for s in wanted} <= set(wanted)
-    assert {Spec(s.task, s.pqc, s.regime, s.poison, s.ratio) for s in wanted} <= set(wanted)
+    assert {replace(s, poison="none", ratio=0.0, defense="none") for s in wanted} <= set(wanted)
+    assert {replace(s, defense="none") for s in wanted} <= set(wanted)
 
 
 def test_published_rows_have_models_that_stand_beside_them() -> None:
@@ -118,7 +118,7 @@ def test_a_config_that_cannot_run_is_told_in_a_line(changes: dict[str, object]) 
 def test_samples_are_balanced_and_no_seed_meets_what_the_autoencoder_saw(setting: Setting, part: Samples) -> None:
     assert torch.bincount(part.train.y).tolist() == [42] * 4
     assert torch.bincount(part.test.y).tolist() == [18] * 4
-    pool = pooled(TASK, SMOKE.d, SMOKE, setting.data_dir, setting.artifacts)
+    pool = pool_of(SMOKE, TASK, SMOKE.d, setting)
     taken = 60 * 4 - sum(int((load("digits", split="test").y == c).sum()) for c in TASK.classes)
     assert pool.n_shown == len(load("digits")) - taken
     both = torch.cat([part.train.x, part.test.x])

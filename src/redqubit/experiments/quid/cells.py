@@ -6,7 +6,7 @@ from functools import partial
 from redqubit.experiments.base import Setting
 from redqubit.experiments.quid.config import QUIDStudy, Task
 from redqubit.experiments.quid.encoders import run_encodings, run_metrics
-from redqubit.experiments.quid.material import pooled
+from redqubit.experiments.quid.material import pool_of
 from redqubit.experiments.quid.plan import CLEAN, check, in_order, specs, task_named, tasks_for
 from redqubit.experiments.quid.record import Record
 from redqubit.experiments.quid.training import run, run_curve
@@ -53,7 +53,7 @@ def second(config: QUIDStudy, setting: Setting, results: Sequence[Result]) -> li
 
 def run_autoencoder(config: QUIDStudy, task: Task, d: int, setting: Setting) -> list[Result]:
     """Train one autoencoder, or find it, and keep how well it restores pictures that it was not shown."""
-    pool = pooled(task, d, config, setting.data_dir, setting.artifacts)
+    pool = pool_of(config, task, d, setting)
     record = Record(f"autoencoder-{task.name}-{d}", {"task": task.name, "d": d})
     record.value("pixel_error", float((resized(pool.pictures) - pool.restored).square().mean()), 0)
     record.value("n_shown", pool.n_shown, 0)

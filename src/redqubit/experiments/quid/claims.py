@@ -8,9 +8,9 @@ from redqubit.experiments.quid.config import SOURCE, QUIDStudy
 from redqubit.experiments.quid.defended import defended, table7
 from redqubit.experiments.quid.encoders import CONTROL, NO_H, USUAL
 from redqubit.experiments.quid.figures import autoencoders, figures
-from redqubit.experiments.quid.plan import ADAPTIVE, BILEVEL, CLEAN, CONTROLS, EXACT, SPSA, Spec
+from redqubit.experiments.quid.plan import ADAPTIVE, BILEVEL, CLEAN, CONTROLS, EXACT, SPSA, Spec, environments
 from redqubit.experiments.quid.table import Table, difference, minus, over_tasks
-from redqubit.experiments.quid.tables import environment, environments, table2, table3, table6
+from redqubit.experiments.quid.tables import by_environment, environment, table2, table3, table6
 from redqubit.experiments.quid.trust import flags, limits
 from redqubit.experiments.seeds import mean, points, seeds, sign
 from redqubit.result import Finding, Result, Summary
@@ -42,8 +42,8 @@ def summarise(config: QUIDStudy, results: Sequence[Result]) -> Summary:
         *autoencoders(config, table),
         *table2(config, table, [t.name for t in config.tasks], "Table 2: distances"),
         *table3(config, table),
-        *environments(config, table, "table4"),
-        *environments(config, table, "table5"),
+        *by_environment(config, table, "table4"),
+        *by_environment(config, table, "table5"),
         *table6(config, table),
         *table7(config, table),
         *figures(config, table),
@@ -60,20 +60,30 @@ def summarise(config: QUIDStudy, results: Sequence[Result]) -> Summary:
     )
 
 
-def _models(config: QUIDStudy, table: Table, regime: str, poison: str) -> list[Spec]:
+def _models(config: QUIDStudy, table: Table, regime: str, poison: str, *, radian: bool = False) -> list[Spec]:
     """Return one model for each task, at the main ratio; none unless all tasks have it."""
     ratio = 0.0 if poison == CLEAN else config.ratio
-    specs = [Spec(task.name, config.pqcs[0], regime, poison, ratio) for task in config.tasks]
+    specs = [Spec(task.name, config.pqcs[0], regime, poison, ratio, radian=radian) for task in config.tasks]
     return specs if table.has(*specs) else []
 
 
-def _difference(config: QUIDStudy, table: Table, regime: str, a: str, b: str) -> Difference | None:
-    """Return how much larger the accuracy under poison a is than under b, mean over tasks."""
-    return table.paired(_models(config, table, regime, a), _models(config, table, regime, b))
+def _differences(config: QUIDStudy, table: Table, a: str, b: str) -> dict[tuple[str, bool], Difference | None]:
+    """Return how much larger the accuracy under poison a is than under b, mean over tasks, by environment."""
+    out = {}
+    for regime, radian in environments(config):
+        ours, theirs = (_models(config, table, regime, name, radian=radian) for name in (a, b))
+        if regime != SPSA and ours and theirs:
+            out[regime, radian] = table.paired(ours, theirs)
+    return out
 
 
-def _regimes(config: QUIDStudy, table: Table) -> list[str]:
-    return [r for r in (EXACT, config.noise) if _models(config, table, r, "quid")]
+def _main(found: dict[tuple[str, bool], Difference | None]) -> list[Difference | None]:
+    """Return the differences with the angles of the config."""
+    return [d for (_, radian), d in found.items() if not radian]
+
+
+def _listed(found: dict[tuple[str, bool], Difference | None]) -> str:
+    return "; ".join(f"{environment(regime, radian=radian)} {points(d)}" for (regime, radian), d in found.items())
 
 
 def _where(config: QUIDStudy) -> str:
@@ -86,43 +96,39 @@ def _all(signs: Sequence[int], verdicts: dict[int, Status]) -> Status:
 
 
 def _against_random(config: QUIDStudy, table: Table) -> list[Finding]:
-    regimes = _regimes(config, table)
-    if not regimes:
+    found = _differences(config, table, "quid", "random")
+    if not found:
         return []
-    found = {r: _difference(config, table, r, "quid", "random") for r in regimes}
-    cost = {r: _difference(config, table, r, "random", CLEAN) for r in regimes}
     return [
         Finding(
             "QUID costs more accuracy than random label flips.",
-            _all([sign(d) for d in found.values()], LESS),
-            f"QUID minus random, {_where(config)}: "
-            + "; ".join(f"{environment(r)} {points(d)}" for r, d in found.items())
-            + ". Random flips minus none: "
-            + "; ".join(f"{environment(r)} {points(d)}" for r, d in cost.items()),
+            _all([sign(d) for d in _main(found)], LESS),
+            f"QUID minus random, {_where(config)}: {_listed(found)}. Random flips minus none: "
+            + _listed(_differences(config, table, "random", CLEAN)),
             "48 to 75 points with noise",
         )
     ]
 
 
 def _quantum_part(config: QUIDStudy, table: Table) -> list[Finding]:
-    regimes = _regimes(config, table)
-    if not regimes:
+    found = _differences(config, table, "quid", "farthest")
+    if not found:
         return []
-    found = {r: _difference(config, table, r, "quid", "farthest") for r in regimes}
     same = [
-        r for s in _models(config, table, regimes[0], "quid") for r in table.by_seed("same_as_farthest", s).values()
+        r
+        for regime, radian in found
+        for spec in _models(config, table, regime, "quid", radian=radian)
+        for r in table.by_seed("same_as_farthest", spec).values()
     ]
-    signs = [sign(d) for d in found.values()]
-    status = _all(signs, LESS)
-    if status == "unclear" and all(d is not None and d.low > -LITTLE and d.high < LITTLE for d in found.values()):
+    status = _all([sign(d) for d in _main(found)], LESS)
+    if status == "unclear" and all(d is not None and d.low > -LITTLE and d.high < LITTLE for d in _main(found)):
         status = "fails"  # no difference that matters
     return [
         Finding(
             "The states of the encoder make QUID stronger than the same rule on the latents, without a circuit.",
             status,
-            f"QUID minus the class at the largest mean distance among the latents, {_where(config)}: "
-            + "; ".join(f"{environment(r)} {points(d)}" for r, d in found.items())
-            + f". The two choose the same label for {mean(same).percent()} % of the samples",
+            f"QUID minus the class at the largest mean distance among the latents, {_where(config)}: {_listed(found)}. "
+            f"The two choose the same label for {mean(same).percent()} % of the samples",
             "not tried",
         )
     ]

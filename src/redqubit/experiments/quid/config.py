@@ -59,7 +59,7 @@ MNIST = Task("MNIST-4", "mnist", DIGITS)
 FASHION = Task("Fashion-4", "fashion_mnist", (6, 7, 8, 9))
 KUZUSHIJI = Task("Kuzushiji-4", "kmnist", (3, 5, 6, 9))
 LETTERS = Task("Letters-4", "emnist_letters", DIGITS)
-CAPITALS = Task("Capitals-4", "letters", DIGITS, per_class=116, extra="letters_extra")
+CAPITALS = Task("Capitals-4", "letters", DIGITS, per_class=140, extra="letters_extra")
 DEVANAGARI = Task("Devanagari-4", "devanagari", DIGITS)
 MNIST10 = Task("MNIST-10", "mnist", tuple(range(10)), per_class=200)
 

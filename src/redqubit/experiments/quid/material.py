@@ -1,5 +1,6 @@
 """The samples of the poisoning experiment: latents of pictures, drawn anew for each seed."""
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -71,9 +72,12 @@ class Samples:
         return angle(n_qubits, ("RZ", "RX"), scale=self.slope, offset=self.offset, hadamard=True)
 
 
-def samples(config: QUIDStudy, task: Task, d: int, seed: int, setting: Setting) -> Samples:
-    """Return the samples of one seed: equally many of each class, split class by class."""
-    pool = pooled(task, d, config, setting.data_dir, setting.artifacts)
+def samples(config: QUIDStudy, task: Task, d: int, seed: int, setting: Setting, *, radian: bool = False) -> Samples:
+    """Return the samples of one seed: equally many of each class, split class by class.
+
+    Their angles are `config.scale` pi at most, or one radian.
+    """
+    pool = pool_of(config, task, d, setting)
     generator = stream(seed, SAMPLES)
     train, test = [], []
     n_test = round(config.test_share * task.per_class)
@@ -82,7 +86,7 @@ def samples(config: QUIDStudy, task: Task, d: int, seed: int, setting: Setting) 
         drawn = places[torch.randperm(len(places), generator=generator)[: task.per_class]]
         test.append(drawn[:n_test])
         train.append(drawn[n_test:])
-    scaling = AngleScaling.fit(pool.z[torch.cat(train)], scale=config.scale)
+    scaling = AngleScaling.fit(pool.z[torch.cat(train)], scale=1 / math.pi if radian else config.scale)
 
     def shuffled(parts: list[Tensor]) -> Tensor:
         order = torch.cat(parts)
@@ -104,13 +108,18 @@ def samples(config: QUIDStudy, task: Task, d: int, seed: int, setting: Setting) 
     )
 
 
-@lru_cache(maxsize=3)
-def pooled(task: Task, d: int, config: QUIDStudy, data_dir: Path | None, artifacts: Path) -> Pool:
+def pool_of(config: QUIDStudy, task: Task, d: int, setting: Setting) -> Pool:
     """Return the latents of all samples that a task may use, by an autoencoder that was shown none of them.
 
     Raises:
         UsageError: when the data are absent, or hold too few samples of a class.
     """
+    n, epochs = config.autoencoder_pictures, config.autoencoder_epochs
+    return _pool(task, d, n, epochs, setting.data_dir, setting.artifacts)
+
+
+@lru_cache(maxsize=3)
+def _pool(task: Task, d: int, n: int, epochs: int, data_dir: Path | None, artifacts: Path) -> Pool:
     train, test = load_splits(task.source, data_dir=data_dir)
     extra = load(task.extra, data_dir=data_dir) if task.extra else None
     others = (
@@ -132,11 +141,9 @@ def pooled(task: Task, d: int, config: QUIDStudy, data_dir: Path | None, artifac
         x.append(torch.cat([test.x[own], others.x[more]]))
         y.append(torch.full((len(x[-1]),), c))
     shown = others.subset(~taken)
-    if config.autoencoder_pictures and config.autoencoder_pictures < len(shown):
-        shown = first_stratified(shown, config.autoencoder_pictures)
-    model = trained_autoencoder(
-        shown.x, d=d, epochs=config.autoencoder_epochs, cache=artifacts / "autoencoders", seed=0
-    )
+    if 0 < n < len(shown):
+        shown = first_stratified(shown, n)
+    model = trained_autoencoder(shown.x, d=d, epochs=epochs, cache=artifacts / "autoencoders", seed=0)
     pictures = torch.cat(x)
     with torch.no_grad():
         z = torch.cat([model.encode(part) for part in pictures.split(BATCH)])

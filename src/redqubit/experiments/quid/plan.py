@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redqubit.errors import UsageError
@@ -36,13 +36,15 @@ class Spec:
     poison: str = CLEAN
     ratio: float = 0.0
     defense: str = CLEAN
+    radian: bool = False  # angles of one radian at most, for those of the config
 
     @property
     def name(self) -> str:
         """The name of its cell."""
         words = [self.task, f"pqc{self.pqc}", self.regime.replace(":", "-"), self.poison]
         words += [f"{self.ratio:g}"] if self.ratio else []
-        return "-".join([*words, *([] if self.defense == CLEAN else [self.defense])])
+        words += [] if self.defense == CLEAN else [self.defense]
+        return "-".join([*words, *(["radian"] if self.radian else [])])
 
     @property
     def config(self) -> dict[str, Any]:
@@ -54,6 +56,7 @@ class Spec:
             "poison": self.poison,
             "ratio": self.ratio,
             "defense": self.defense,
+            "radian": self.radian,
         }
 
     @property
@@ -76,6 +79,11 @@ def specs(config: QUIDStudy, parts: Sequence[str]) -> list[Spec]:
     return list(found)
 
 
+def environments(config: QUIDStudy) -> tuple[tuple[str, bool], ...]:
+    """Return how the models of Table 4 are trained, and whether their angles are one radian at most."""
+    return (EXACT, False), (SPSA, False), (config.noise, False), (EXACT, True), (config.noise, True)
+
+
 def of_table(config: QUIDStudy, part: str) -> list[Spec]:
     """Return the models of one table, in its order."""
     pqc, tasks = config.pqcs[0], [task.name for task in config.tasks]
@@ -84,8 +92,12 @@ def of_table(config: QUIDStudy, part: str) -> list[Spec]:
         both = ("random", "quid", *BILEVEL)
         return [s for t in tasks for s in _group(t, pqc, config.strong_noise, both, [config.ratio])]
     if part == "table4":
-        regimes = (EXACT, SPSA, config.noise)
-        return [s for t in tasks for regime in regimes for s in _group(t, pqc, regime, usual, [config.ratio])]
+        return [
+            replace(s, radian=radian)
+            for t in tasks
+            for regime, radian in environments(config)
+            for s in _group(t, pqc, regime, usual, [config.ratio])
+        ]
     if part == "table5":
         few = ("random", "farthest", "quid")
         return [s for t in tasks[:2] for regime in config.devices for s in _group(t, pqc, regime, few, [config.ratio])]
@@ -94,7 +106,7 @@ def of_table(config: QUIDStudy, part: str) -> list[Spec]:
         return [s for t, c in places for s in _group(t, c, config.noise, usual, config.ratios)]
     poisons = ("random", "farthest", "quid", ADAPTIVE)
     return [
-        Spec(s.task, s.pqc, s.regime, s.poison, s.ratio, defense)
+        replace(s, defense=defense)
         for t in tasks
         for s in _group(t, pqc, EXACT, poisons, config.defended_ratios)
         for defense in DEFENSES

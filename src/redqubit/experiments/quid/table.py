@@ -24,7 +24,7 @@ class Table:
         for r in self.results:
             if "regime" in r.config and "epoch" not in r.config and r.seed is not None:
                 c = r.config
-                spec = Spec(c["task"], c["pqc"], c["regime"], c["poison"], c["ratio"], c["defense"])
+                spec = Spec(c["task"], c["pqc"], c["regime"], c["poison"], c["ratio"], c["defense"], c["radian"])
                 self._found.setdefault((r.metric, spec), {})[r.seed] = r
 
     def by_seed(self, metric: str, spec: Spec) -> dict[int, Result]:

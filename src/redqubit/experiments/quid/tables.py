@@ -1,11 +1,12 @@
 """The tables of the paper, ours beside the published numbers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from redqubit.experiments.quid import published
 from redqubit.experiments.quid.config import PRESETS, QUIDStudy
 from redqubit.experiments.quid.encoders import CONTROL, METRICS, NO_H, ONE_RADIAN, USUAL
-from redqubit.experiments.quid.plan import BILEVEL, CLEAN, CONTROLS, EXACT, SPSA, Spec
+from redqubit.experiments.quid.plan import BILEVEL, CLEAN, CONTROLS, EXACT, SPSA, Spec, environments
 from redqubit.experiments.quid.table import Table, agree
 from redqubit.experiments.seeds import mean, seeds, sign
 from redqubit.result import Panel
@@ -19,9 +20,10 @@ PUBLISHED_AS = (
 )
 
 
-def environment(regime: str) -> str:
+def environment(regime: str, *, radian: bool = False) -> str:
     """Return where a model is trained and tested, as tables name it."""
-    return ENVIRONMENTS.get(regime, f"p = {regime.partition(':')[2]}, SPSA".replace(" ", NBSP))
+    words = ENVIRONMENTS.get(regime, f"p = {regime.partition(':')[2]}, SPSA".replace(" ", NBSP))
+    return words + (f", 1{NBSP}radian" if radian else "")
 
 
 def is_full(config: QUIDStudy, task: str) -> bool:
@@ -57,7 +59,7 @@ def status(config: QUIDStudy, table: Table, spec: Spec, theirs: published.Row | 
     if theirs is None:
         return "–"
     value, random = theirs[spec.poison, spec.ratio], theirs["random", spec.ratio]
-    ours = Spec(spec.task, spec.pqc, spec.regime, "random", spec.ratio)
+    ours = replace(spec, poison="random")
     if agree(table.by_seed("accuracy", spec).values(), value / 100) and is_full(config, spec.task):
         return "reproduced"
     return "trend only" if value < random and sign(table.paired([spec], [ours])) < 0 else "not reproduced"
@@ -146,27 +148,28 @@ def table3(config: QUIDStudy, table: Table) -> list[Panel]:
     ]
 
 
-def environments(config: QUIDStudy, table: Table, part: str) -> list[Panel]:
+def by_environment(config: QUIDStudy, table: Table, part: str) -> list[Panel]:
     """Return Table 4 or 5: QUID and its controls where models are trained with and without noise."""
-    regimes: tuple[str, ...] = (EXACT, SPSA, config.noise)
     if part == "table4":
-        tasks = config.tasks
+        places, tasks = environments(config), config.tasks
         title = "Training with and without noise (the paper's Table 4)"
         section = "Table 4: noise"
     else:
-        regimes, tasks = config.devices, config.tasks[:2]
+        places, tasks = tuple((name, False) for name in config.devices), config.tasks[:2]
         title = "Noise models of devices (the paper's Table 5)"
         section = "Table 5: devices"
     rows = []
     for task in tasks:
-        for regime in regimes:
+        for regime, radian in places:
             if part == "table4":
                 theirs = None if regime == SPSA else published.TABLE4.get((task.name, regime != EXACT))
             else:
                 theirs = published.TABLE5.get((task.name, regime))
-            found = compared(config, table, Spec(task.name, config.pqcs[0], regime), config.ratio, theirs)
+            found = compared(
+                config, table, Spec(task.name, config.pqcs[0], regime, radian=radian), config.ratio, theirs
+            )
             if found:
-                rows.append([task.name, environment(regime), *found])
+                rows.append([task.name, environment(regime, radian=radian), *found])
     if not rows:
         return []
     columns = ["task", "environment", "no poison", "random", "cyclic", "farthest", "QUID", "QUID − random"]
@@ -179,8 +182,8 @@ def environments(config: QUIDStudy, table: Table, part: str) -> list[Panel]:
             "facts",
             title,
             f"Accuracy at ratio {config.ratio:g}, circuit {config.pqcs[0]}. Cyclic: the next class. Farthest: the "
-            "rule of QUID on the latents themselves, without a circuit. The last differences are paired over seeds. "
-            f"{PUBLISHED_AS} {scale(config, table)}",
+            "rule of QUID on the latents themselves, without a circuit. Angles reach pi but where one radian is "
+            f"named. The differences are paired over seeds. {PUBLISHED_AS} {scale(config, table)}",
             section,
             data={"columns": columns, "rows": rows},
         )
@@ -189,9 +192,7 @@ def environments(config: QUIDStudy, table: Table, part: str) -> list[Panel]:
 
 def compared(config: QUIDStudy, table: Table, clean: Spec, ratio: float, theirs: published.Row | None) -> list[object]:
     """Return the cells of one row: accuracies, differences, published numbers and status; empty without results."""
-    random, cyclic, farthest, quid = (
-        Spec(clean.task, clean.pqc, clean.regime, name, ratio) for name in (*CONTROLS, "quid")
-    )
+    random, cyclic, farthest, quid = (replace(clean, poison=name, ratio=ratio) for name in (*CONTROLS, "quid"))
     if not table.has(clean, random, farthest, quid):
         return []
     keys = [(s.poison, s.ratio) for s in (clean, random, quid)]
@@ -245,6 +246,7 @@ def table6(config: QUIDStudy, table: Table) -> list[Panel]:
                 "regime": config.noise,
                 "pqc": config.pqcs[0],
                 "defense": CLEAN,
+                "radian": False,
                 "poison": [*CONTROLS, "quid"],
                 "ratio": list(config.ratios),
             },

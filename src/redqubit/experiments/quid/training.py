@@ -1,6 +1,6 @@
 """Poison, defend, train and test: what one cell of Tables 3 to 7 and Figure 5 does with all seeds at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from redqubit.data import Dataset
-from redqubit.defenses import SSDPA, ClassVote, NeighbourVote, Part, Vote
-from redqubit.defenses.base import Predict
+from redqubit.defenses import SSDPA, ClassVote, NeighbourVote, Vote
 from redqubit.experiments.base import Setting
 from redqubit.experiments.quid.config import QUIDStudy
 from redqubit.experiments.quid.material import MODEL, ORDER, POISON, SHOTS, Samples, samples, stream
@@ -38,7 +37,7 @@ def run(config: QUIDStudy, spec: Spec, setting: Setting) -> list[Result]:
     """Train and test one model of Tables 3 to 7 with every seed."""
     record = Record(spec.name, spec.config)
     task = task_named(config, spec.task)
-    parts = {seed: samples(config, task, config.d, seed, setting) for seed in config.seeds}
+    parts = {seed: samples(config, task, config.d, seed, setting, radian=spec.radian) for seed in config.seeds}
     poisoned = {seed: poison(config, spec, part, seed) for seed, part in parts.items()}
     for seed, part in parts.items():
         if spec.poison != CLEAN:
@@ -51,11 +50,12 @@ def run(config: QUIDStudy, spec: Spec, setting: Setting) -> list[Result]:
         sets = {seed: _sanitized(config, spec, parts[seed], found, record, seed) for seed, found in poisoned.items()}
     nets = {seed: qnn(config, spec, parts[seed], stream(seed, MODEL)) for seed in config.seeds}
     train(config, nets, sets)
+    x = {seed: part.test.x for seed, part in parts.items()}
+    exact, read = exactly(nets, x), by_shots(config, nets, x)
     for seed, part in parts.items():
-        exact = stack_logits([nets[seed]], part.test.x)[0]
-        record.share("accuracy", _read(config, nets[seed], part.test.x, seed) == part.test.y, seed)
-        record.share("accuracy_exact", exact.argmax(1) == part.test.y, seed)
-        record.value("test_loss", float(cross_entropy(exact, part.test.y)), seed)
+        record.share("accuracy", read[seed] == part.test.y, seed)
+        record.share("accuracy_exact", exact[seed].argmax(1) == part.test.y, seed)
+        record.value("test_loss", float(cross_entropy(exact[seed], part.test.y)), seed)
         fitted = stack_logits([nets[seed]], sets[seed].x)[0].argmax(1)
         record.share("train_accuracy", fitted == sets[seed].y, seed)
     return record.results
@@ -76,10 +76,10 @@ def run_curve(config: QUIDStudy, poison_name: str, setting: Setting) -> list[Res
     }
 
     def watch(epoch: int) -> None:
+        found = exactly(nets, {seed: part.test.x for seed, part in parts.items()})
         for seed, part in parts.items():
-            found = stack_logits([nets[seed]], part.test.x)[0]
-            record.share("accuracy", found.argmax(1) == part.test.y, seed, epoch=epoch)
-            record.value("test_loss", float(cross_entropy(found, part.test.y)), seed, epoch=epoch)
+            record.share("accuracy", found[seed].argmax(1) == part.test.y, seed, epoch=epoch)
+            record.value("test_loss", float(cross_entropy(found[seed], part.test.y)), seed, epoch=epoch)
 
     train(config, nets, sets, on_epoch=watch)
     return record.results
@@ -102,8 +102,8 @@ def qnn(config: QUIDStudy, spec: Spec, part: Samples, generator: torch.Generator
 
 def train(
     config: QUIDStudy,
-    nets: dict[int, QNN],
-    sets: dict[int, Dataset],
+    nets: Mapping[int, QNN],
+    sets: Mapping[int, Dataset],
     on_epoch: Callable[[int], None] | None = None,
 ) -> None:
     """Train each seed's network on its set, all at once."""
@@ -117,6 +117,22 @@ def train(
         generators=[stream(seed, ORDER) for seed in nets],
         on_epoch=on_epoch,
     )
+
+
+def exactly(nets: Mapping[int, QNN], x: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """Return each network's logits on its samples, as many for each."""
+    return dict(zip(nets, stack_logits(list(nets.values()), [x[seed] for seed in nets]), strict=True))
+
+
+def by_shots(config: QUIDStudy, nets: Mapping[int, QNN], x: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """Return the labels that each network predicts by shots."""
+    found = stack_logits(
+        list(nets.values()),
+        [x[seed] for seed in nets],
+        shots=config.shots,
+        generators=[stream(seed, SHOTS) for seed in nets],
+    )
+    return dict(zip(nets, found.argmax(2), strict=True))
 
 
 def poison(config: QUIDStudy, spec: Spec, part: Samples, seed: int) -> PoisonedLabels:
@@ -151,12 +167,6 @@ def _describe(record: Record, spec: Spec, part: Samples, poisoned: PoisonedLabel
             record.share("same_without_noise", poisoned.y[chosen] == noiseless.y[chosen], seed)
 
 
-def _read(config: QUIDStudy, net: QNN, x: Tensor, seed: int) -> Tensor:
-    """Return the labels that a network predicts by shots."""
-    found: Tensor = stack_logits([net], x, shots=config.shots, generators=[stream(seed, SHOTS)])[0].argmax(1)
-    return found
-
-
 def _sanitized(
     config: QUIDStudy, spec: Spec, part: Samples, poisoned: PoisonedLabels, record: Record, seed: int
 ) -> Dataset:
@@ -184,15 +194,17 @@ def _ensembles(
     poisoned: dict[int, PoisonedLabels],
     record: Record,
 ) -> None:
-    """Train the ensembles of SS-DPA; their samples are dealt out by latents, which saw no labels."""
+    """Train the ensembles of SS-DPA of all seeds; their samples are dealt out by latents, which saw no labels."""
+    dealer, nets, sets, x = SSDPA(config.k), {}, {}, {}
     for seed, part in parts.items():
-
-        def fit_all(pieces: Sequence[Part], part: Samples = part, seed: int = seed) -> Predict:
-            nets = {p.seed: qnn(config, spec, part, stream(_own(seed, p.seed), MODEL)) for p in pieces}
-            train(config, nets, {p.seed: Dataset(p.x, p.y, part.train.n_classes) for p in pieces})
-            return lambda x: torch.stack([_read(config, net, x, _own(seed, i)) for i, net in nets.items()])
-
-        vote: Vote = SSDPA(config.k)(poisoned[seed].dataset, part.test.x, fit_all=fit_all)
+        for i, places in enumerate(dealer.parts(part.train.x)):
+            own = _own(seed, i)
+            nets[own] = qnn(config, spec, part, stream(own, MODEL))
+            sets[own], x[own] = poisoned[seed].dataset.subset(places), part.test.x
+    train(config, nets, sets)
+    read = by_shots(config, nets, x)
+    for seed, part in parts.items():
+        vote = Vote.of(torch.stack([read[_own(seed, i)] for i in range(config.k)]), part.test.n_classes)
         record.share("accuracy", vote.predictions == part.test.y, seed)
         record.share("certified", vote.certificates(part.test.y) >= 1, seed)
 

@@ -18,12 +18,12 @@ def _learns(config: QUIDStudy, table: Table) -> list[Flag]:
     """Return whether networks learn without poison, by circuit and environment."""
     out = []
     specs = dict.fromkeys(
-        Spec(r.config["task"], r.config["pqc"], r.config["regime"])
+        Spec(r.config["task"], r.config["pqc"], r.config["regime"], radian=r.config["radian"])
         for r in table.results
         if r.metric == "accuracy" and r.config.get("poison") == CLEAN and "epoch" not in r.config
     )
-    for place in dict.fromkeys((s.pqc, s.regime) for s in specs):
-        own = [s for s in specs if (s.pqc, s.regime) == place]
+    for pqc, regime, radian in dict.fromkeys((s.pqc, s.regime, s.radian) for s in specs):
+        own = [s for s in specs if (s.pqc, s.regime, s.radian) == (pqc, regime, radian)]
         accuracies = {s.task: table.mean("accuracy", s).value for s in own}
         chance = {t.name: 1 / len(t.classes) for t in config.tasks}
         poor = sorted(t for t, a in accuracies.items() if a < 2 * chance[t])
@@ -35,7 +35,7 @@ def _learns(config: QUIDStudy, table: Table) -> list[Flag]:
                 f"Without poison networks reach {100 * least:.0f} to {100 * most:.0f} %"
                 + (f", too little to compare poisons on {', '.join(poor)}." if poor else "."),
                 {"least": least, "most": most},
-                f"circuit {place[0]}, {environment(place[1])}",
+                f"circuit {pqc}, {environment(regime, radian=radian)}",
             )
         )
     return out
