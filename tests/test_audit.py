@@ -31,6 +31,7 @@ SMALL: dict[str, Any] = {
     "n_test": 30,
     "epochs": 3,
     "n_examples": 3,
+    "poisons": [],  # test_audit_poisoning.py has those
 }
 
 

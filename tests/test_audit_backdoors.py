@@ -30,7 +30,7 @@ from redqubit.statistics import Proportion
 from redqubit.training import train
 from redqubit.victims import Victim, find_victims, load_victim
 
-QUICK: dict[str, Any] = {"attacks": ["fgsm"], "eps": [0.1], "epochs": 8, "n_test": 60, "n_train": 600}
+QUICK: dict[str, Any] = {"attacks": ["fgsm"], "eps": [0.1], "epochs": 8, "n_test": 60, "n_train": 600, "poisons": []}
 MADE: dict[str, Any] = {**QUICK, "seeds": [0, 1], "backdoors": ["patch", "blend"], "target_class": 3}
 
 
@@ -315,7 +315,18 @@ def test_the_command_line_takes_names_and_none(tmp_path: Path, capsys: pytest.Ca
         "1",
         "--quiet",
     ]
-    words += ["--set", "epochs=1", "--set", "n_train=60", "--set", "n_test=20", "--out", str(tmp_path / "run")]
+    words += [
+        "--set",
+        "epochs=1",
+        "--set",
+        "n_train=60",
+        "--set",
+        "n_test=20",
+        "--poisons",
+        "",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     with pytest.raises(SystemExit) as ended:
         cli.main([*words, "--backdoors", "blned"])
     assert ended.value.code == 2
@@ -324,7 +335,7 @@ def test_the_command_line_takes_names_and_none(tmp_path: Path, capsys: pytest.Ca
         cli.main([*words, "--backdoors", ""])
     assert ended.value.code == 0
     assert {r.cell for r in load(tmp_path / "run" / "results.jsonl")} == {"cnn-seed0"}
-    assert "--set 'backdoors=[]'" in summary(tmp_path / "run").rerun
+    assert "--set 'backdoors=[]' --set 'poisons=[]'" in summary(tmp_path / "run").rerun
     assert not any("No backdoor" in text for text in summary(tmp_path / "run").limits)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from redqubit import MODELS, Dataset, UsageError, audit
 from redqubit.result import Result, load, load_summary
 
-TINY: dict[str, Any] = {"attacks": ["fgsm"], "eps": [0.1], "seeds": [0], "epochs": 1}
+TINY: dict[str, Any] = {"attacks": ["fgsm"], "eps": [0.1], "seeds": [0], "epochs": 1, "poisons": []}
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -64,6 +64,9 @@ def audit_command(
     backdoors: Annotated[
         str | None, typer.Option(help="Triggers to poison pictures with, such as patch,blend; '' for none.")
     ] = None,
+    poisons: Annotated[
+        str | None, typer.Option(help="Label poisons: random, cyclic, farthest, quid, with commas; '' for none.")
+    ] = None,
     noise: Noise = None,
     workers: Workers = None,
     device: Device = "auto",
@@ -80,7 +83,7 @@ def audit_command(
 
     changes = changed(config, settings)
     changes |= {k: v.split(",") for k, v in (("seeds", seeds), ("eps", eps), ("attacks", attacks)) if v is not None}
-    changes |= {} if backdoors is None else {"backdoors": words(backdoors)}
+    changes |= {k: words(v) for k, v in (("backdoors", backdoors), ("poisons", poisons)) if v is not None}
     changes |= {} if noise is None else {"noise": noise}
     resolve(Audit(), changes)  # a slip in a name is told before any download
     _download(data, data_dir, silent=quiet or as_json)

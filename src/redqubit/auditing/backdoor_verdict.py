@@ -96,13 +96,13 @@ def backdoor_limits(plan: Plan) -> tuple[str, ...]:
     """Say what the backdoors, or their absence, leave open."""
     if plan.subjects:
         return (
-            "Evasion was tried by L-infinity perturbations of test inputs, and poisoning by one fixed trigger at a "
+            "Evasion was tried by L-infinity perturbations of test inputs, and backdoors by one fixed trigger at a "
             "time with false labels: nothing here speaks of other norms, of poison with true labels, or of triggers "
             "made for this model.",
         )
     evasion = (
-        "Only evasion by L-infinity perturbations of test inputs was tried: nothing here speaks of other norms, "
-        "backdoors or poisoned training data."
+        "Evasion was tried by L-infinity perturbations of test inputs: nothing here speaks of other norms, or of "
+        "backdoors."
     )
     return (evasion, plan.skipped) if plan.skipped else (evasion,)
 

@@ -76,6 +76,10 @@ class Work:
         """Return where the predictions of a clean model and of its backdoored ones are kept."""
         return self.artifacts / f"backdoors-{subject.name}-{seed}.parquet"
 
+    def poisoning_file(self, subject: Subject, seed: int) -> Path:
+        """Return where the predictions of models that were trained on wrong labels are kept."""
+        return self.artifacts / f"poisoning-{subject.name}-{seed}.parquet"
+
     def weights_file(self, subject: Subject, seed: int) -> Path:
         """Return where a trained model is kept."""
         return self.artifacts / f"{subject.name}-{seed}.safetensors"

@@ -18,6 +18,8 @@ from redqubit.auditing.backdoors import Plan, backdoor_cells, plan_backdoors
 from redqubit.auditing.cells import Work, correct_samples, load_data, model_flags, transfer
 from redqubit.auditing.config import Audit, check
 from redqubit.auditing.lint import layer_targets
+from redqubit.auditing.poisoning import PoisonPlan, plan_poisoning, poisoning_cells
+from redqubit.auditing.poisoning_verdict import PoisoningTable, poisoned_correct
 from redqubit.auditing.subjects import TWINS, check_subject, find_model, fingerprint
 from redqubit.auditing.verdict import AuditTable, summarise
 from redqubit.config import resolve
@@ -45,8 +47,8 @@ def audit(
 
     Each model is trained once per seed (unless it comes with its weights), attacked in every way at every eps, and
     put beside its classical twin on the same samples. When the data are pictures, it is also trained on sets poisoned
-    with each trigger of the config, and the report says what the triggers then do. A run that was stopped is taken up
-    where it was.
+    with each trigger of the config, and the report says what the triggers then do. It is also trained on wrong labels
+    of each kind of the config. A run that was stopped is taken up where it was.
 
     Args:
         model: A registered name, "package.module:function", or an `nn.Module` that maps inputs in [0, 1] to logits
@@ -92,6 +94,7 @@ def audit(
         check_subject(s, train_set.x[:64].to(where))
     asked = not {"backdoors", "target_class", "poison_rate"}.isdisjoint(changes)
     plan = plan_backdoors(config, subjects, train_set, test_set, asked=asked)
+    labels = plan_poisoning(config, subjects, train_set, device=where, asked=changes)
     given = data if isinstance(data, str) else train_set.name
     # what a name does not tell: the numbers of one's own data and weights
     content = {s.name: fingerprint(s.make(0).state_dict().values()) for s in subjects if s.trained}
@@ -114,7 +117,8 @@ def audit(
     rerun = shlex.join([*words, "--out", str(out)])
     with open_run(Path(out), experiment="audit", config=settings, device=str(where), rerun=rerun) as run:
         work = Work(config, tuple(subjects), data, data_dir, run.artifacts, where)
-        first, second = work.cells(), backdoor_cells(work, plan)  # the second need the models of the first
+        first = work.cells()
+        second = [*backdoor_cells(work, plan), *poisoning_cells(work, labels)]  # backdoors need the first's models
         total = len(first) + len(second)
         kept = {r.cell for r in load(run.results)} if run.results.exists() else set()
         through = sum(cell.name in kept for cell in second)
@@ -123,9 +127,7 @@ def audit(
             results += run_cells(second, run, workers=workers, progress=_part(progress, len(first), total))
         if len(subjects) > 1:
             results += run_cells([Cell("transfer", partial(transfer, work))], run)
-        samples = pa.concat_tables([pq.read_table(work.samples_file(s, seed)) for s, seed in work.pairs])
-        pq.write_table(samples, run.path / "samples.parquet")
-        backdoors = _backdoors(work, plan, results)
+        samples = _joined([work.samples_file(s, seed) for s, seed in work.pairs], run.path / "samples.parquet")
         seen = train_set.x[:256].to(where)
         table = AuditTable(
             config,
@@ -134,7 +136,8 @@ def audit(
             correct_samples(work, samples),
             model_flags(work),
             [t for s in subjects for t in layer_targets(work.model(s, config.seeds[0]), seen)],
-            backdoors,
+            _backdoors(work, plan, results),
+            _poisoning(work, labels, results),
             train_set,
             test_set,
             run.artifacts,
@@ -151,12 +154,25 @@ def _part(progress: Progress | None, others: int, total: int) -> Progress | None
     return progress and (lambda done, _, name, left: progress(others + done, total, name, left))
 
 
+def _joined(files: Sequence[Path], whole: Path) -> pa.Table:
+    """Return the outcomes of all cells, and keep them in one file."""
+    table = pa.concat_tables([pq.read_table(file) for file in files])
+    pq.write_table(table, whole)
+    return table
+
+
 def _backdoors(work: Work, plan: Plan, results: Sequence[Result]) -> BackdoorTable:
     """Return what the backdoors did, and keep the outcome of every sample in one file."""
     files = [work.backdoors_file(s, seed) for s in plan.subjects for seed in work.config.seeds]
     turned: dict[tuple[str, int, str], Tensor] = {}
     if files:
-        outcomes = pa.concat_tables([pq.read_table(file) for file in files])
-        pq.write_table(outcomes, work.artifacts.parent / "backdoors.parquet")
+        outcomes = _joined(files, work.artifacts.parent / "backdoors.parquet")
         turned = turned_of(outcomes, work.config.target_class)
     return BackdoorTable(work.config, plan, results, turned, *work.load(), work.artifacts)
+
+
+def _poisoning(work: Work, plan: PoisonPlan, results: Sequence[Result]) -> PoisoningTable:
+    """Return what the label poisons did, and keep the outcome of every sample in one file."""
+    files = [work.poisoning_file(s, seed) for s in plan.subjects for seed in work.config.seeds]
+    correct = poisoned_correct(_joined(files, work.artifacts.parent / "poisoning.parquet")) if files else {}
+    return PoisoningTable(work.config, plan, results, correct, *work.load())

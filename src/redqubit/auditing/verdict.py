@@ -18,6 +18,13 @@ from redqubit.auditing.backdoor_verdict import (
 )
 from redqubit.auditing.config import Audit
 from redqubit.auditing.lint import Target, lint_panel
+from redqubit.auditing.poisoning_verdict import (
+    PoisoningTable,
+    poisoning_findings,
+    poisoning_flags,
+    poisoning_limits,
+    poisoning_panels,
+)
 from redqubit.data import Dataset
 from redqubit.metrics import accuracy, worst_case
 from redqubit.quantum import Channel, Circuit, Gate
@@ -50,6 +57,7 @@ class AuditTable:
     flags: Sequence[Flag]  # of the checks that needed the models
     circuits: Sequence[Target]  # the quantum layers of all models
     backdoors: BackdoorTable
+    poisoning: PoisoningTable
     train_set: Dataset
     test_set: Dataset
     artifacts: Path
@@ -69,18 +77,25 @@ def summarise(table: AuditTable, *, cost: Mapping[str, float | int | str], rerun
     data = table.test_set
     flags = [*_flags(table), *table.flags]
     twin = f" and its twin {table.models[1]}" if len(table.models) > 1 else ""
+    tried = ["L-infinity perturbations"]
+    tried += ["backdoors"] if table.backdoors.models else []
+    tried += ["poisoned labels"] if table.poisoning.models else []
     return Summary(
         title=f"Security audit of {table.models[0]} on {data.name}",
         subtitle=f"{table.models[0]}{twin}; {len(table.train_set):,} training and {len(data):,} test samples, "
-        f"{data.n_classes} classes, {_count(len(table.seeds(table.models[0])), 'seed')}, L-infinity perturbations"
-        + (" and backdoors" if table.backdoors.models else ""),
-        findings=(*_findings(table, flags), *backdoor_findings(table.backdoors)),
+        f"{data.n_classes} classes, {_count(len(table.seeds(table.models[0])), 'seed')}; {', '.join(tried)}",
+        findings=(
+            *_findings(table, flags),
+            *backdoor_findings(table.backdoors),
+            *poisoning_findings(table.poisoning),
+        ),
         panels=tuple(_panels(table)),
-        flags=(*flags, *backdoor_flags(table.backdoors)),
+        flags=(*flags, *backdoor_flags(table.backdoors), *poisoning_flags(table.poisoning)),
         cost=cost,
         rerun=rerun,
         limits=(
             *backdoor_limits(table.backdoors.plan),
+            *poisoning_limits(table.poisoning.plan),
             "Robust accuracy is an upper bound: a stronger attack can only lower it.",
             "The seeds vary initial weights, circuit angles and the order of samples, on one data set.",
         ),
@@ -283,7 +298,7 @@ def _panels(table: AuditTable) -> list[Panel]:
                 data={"order": list(table.models)},
             )
         )
-    out += backdoor_panels(table.backdoors)
+    out += [*backdoor_panels(table.backdoors), *poisoning_panels(table.poisoning)]
     for target in table.circuits:
         out += [*_circuit(target.circuit), lint_panel(target)]
     return out
