@@ -23,6 +23,7 @@ from redqubit.config import assignments, resolve
 from redqubit.data import NAMES, load_splits
 from redqubit.experiments import EXPERIMENTS
 from redqubit.models import MODELS
+from redqubit.screening import Screening
 from redqubit.version import __version__
 
 ROOT = Path(__file__).parents[1]
@@ -64,10 +65,12 @@ def cases(program: str, *, without: str = "") -> list[object]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files that the README speaks of: my_model.py as shown, my.npz, my.safetensors."""
+    """A folder with the files that the pages speak of: my_model.py and others as shown, my.npz, my.safetensors."""
     path = tmp_path_factory.mktemp("newcomer")
-    (code,) = [b for b in blocks(ROOT / "README.md", "python") if b.startswith("# my_model.py\n")]
-    (path / "my_model.py").write_text(code, encoding="utf-8")
+    for code in chain.from_iterable(blocks(page, "python") for page in PAGES):
+        if named := re.match(r"# (my_\w+\.py)\n", code):
+            (path / named[1]).write_text(code, encoding="utf-8")
+    code = (path / "my_model.py").read_text(encoding="utf-8")
     splits = zip(("train", "test"), load_splits("digits"), strict=True)
     np.savez(path / "my.npz", **{f"{k}_{s}": v for s, d in splits for k, v in (("x", d.x.numpy()), ("y", d.y.numpy()))})
     space: dict[str, object] = {}
@@ -96,6 +99,8 @@ def test_commands_parse_and_name_what_there_is(arguments: list[str]) -> None:
         for option in ("model", "twin"):
             assert options[option] is None or ":" in str(options[option]) or options[option] in MODELS
         assert options["data"] in NAMES or Path(str(options["data"])).suffix == ".npz"
+    if name == "screen":
+        resolve(Screening(), changes)
     if name == "reproduce":
         resolve(EXPERIMENTS[str(options["name"])].presets[str(options["preset"])], changes)
 

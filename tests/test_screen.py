@@ -331,6 +331,11 @@ BAD: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         Circuit(1, (Gate("RY", (0,), (Weight(0),)),)),
         {},
     ),
+    "must be a circuit that runs, but raised TypeError": (
+        "iris",
+        Circuit(1, (Gate("RY", (0,), (Input(0) + Input(1),)),)),  # type: ignore[operator]
+        {},
+    ),
     "must have 12 qubits or less, but has 13": (blobs(60, 30), angle(13), {}),
     "must have 8 qubits or less with noise, but has 9": (blobs(60, 30), angle(9), {"noise": "quid:0.05"}),
     "no all-zero sample for an amplitude encoding, but sample 5": (

@@ -22,6 +22,7 @@ from redqubit.data.formats import npz_keys
 from redqubit.errors import UsageError
 from redqubit.quantum import Circuit, encodings, with_noise
 from redqubit.quantum.noise import named
+from redqubit.quantum.similarity import encoded
 from redqubit.registry import unknown
 from redqubit.screening.config import NOISY, PURE, Screening
 
@@ -112,6 +113,7 @@ def encode(data: Dataset, encoder: str | Circuit, config: Screening) -> Encoded:
             "it, or use the encoder angle."
         )
     u = torch.nn.functional.pad(u, (0, circuit.n_inputs - takes))
+    _try(circuit, u[:1])
     return Encoded(data, places, replace(data, x=u), circuit, said, kept)
 
 
@@ -175,6 +177,17 @@ def _check(circuit: Circuit) -> None:
     if circuit.n_qubits > most:
         noisy = " with noise" if circuit.channels else ""
         raise UsageError(f"Argument `encoder` must have {most} qubits or less{noisy}, but has {circuit.n_qubits}.")
+
+
+def _try(circuit: Circuit, x: Tensor) -> None:
+    """Refuse a circuit that does not run, whatever is wrong with it."""
+    try:
+        encoded(circuit, x.double())
+    except UsageError:
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UsageError(f"Argument `encoder` must be a circuit that runs, but raised {why}") from error
 
 
 def _reduced(x: Tensor, takes: int, config: Screening) -> tuple[Tensor, str, float]:

@@ -156,8 +156,10 @@ def _suspicious(table: Screened) -> Finding:
     if recall > 0:
         most = min(1.0, (flagged.high or 0.0) / recall)
         detail += f"; if wrong labels are random flips, at most {_percent(most)} of the labels are wrong"
+    if k == 0:
+        return Finding(text, "holds", detail)
     if mended is not None and (flagged.low or 0.0) <= (mended.high or 0.0):
-        return Finding(f"{text} A clean set would show about as many.", "holds", detail)
+        return Finding(f"{text} A clean set might show as many: look at them.", "unclear", detail)
     return Finding(f"{text} Either they are wrong, or classes overlap there: look at them.", "unclear", detail)
 
 
