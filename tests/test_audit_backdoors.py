@@ -315,18 +315,8 @@ def test_the_command_line_takes_names_and_none(tmp_path: Path, capsys: pytest.Ca
         "1",
         "--quiet",
     ]
-    words += [
-        "--set",
-        "epochs=1",
-        "--set",
-        "n_train=60",
-        "--set",
-        "n_test=20",
-        "--poisons",
-        "",
-        "--out",
-        str(tmp_path / "run"),
-    ]
+    words += ["--set", "epochs=1", "--set", "n_train=60", "--set", "n_test=20", "--out", str(tmp_path / "run")]
+    words += ["--poisons", ""]
     with pytest.raises(SystemExit) as ended:
         cli.main([*words, "--backdoors", "blned"])
     assert ended.value.code == 2

@@ -265,7 +265,7 @@ def test_quid_without_an_encoder_takes_another_or_is_left_out() -> None:
     assert (none.poisons, none.encoder) == (("random", "farthest"), None)
     assert none.note in poisoning_limits(none)
     assert none.note.startswith("QUID was not tried, since hybrid has no encoder of its own (its circuit is not given")
-    assert none.note.endswith(", and 17 features are too many for that of `qnn`.")
+    assert none.note.endswith(", and 17 features are more than the 16 that the angle encoding of `qnn` takes.")
     with pytest.raises(UsageError, match=r"`poisons` must hold no quid here, as hybrid .*: leave it out\.$"):
         planned(wide, "hybrid", asked="poisons")
     only = planned(wide, "hybrid", poisons=("quid",))
@@ -348,7 +348,7 @@ def first(k: int, n: int = 100) -> Tensor:
     return torch.arange(n) < k
 
 
-def table(hits: dict[tuple[str, str, float], list[int]], *, twin: bool = False) -> PoisoningTable:
+def table(hits: dict[tuple[str, str, float], list[int]], *, twin: bool = False, own: bool = True) -> PoisoningTable:
     """Return a table of one ratio or more with these counts of 100 test samples, seed by seed."""
     data = blobs(n=100, classes=5, d=5)
     names = ("qnn", "hybrid_twin") if twin else ("qnn",)
@@ -360,6 +360,7 @@ def table(hits: dict[tuple[str, str, float], list[int]], *, twin: bool = False) 
         tuple(find_model(name, (5,), 5) for name in names),
         poisons,
         Encoder(ANGLES) if "quid" in poisons else None,
+        own=own,
         note="A note." if "quid" in poisons else "",
         n_train=50,
     )
@@ -433,10 +434,12 @@ def test_quid_beside_its_controls() -> None:
     finding = beside({0.5: [50, 60, 70]}, {0.5: [70, 61, 49]}, "farthest")
     assert finding.status == "unclear"
     assert finding.text.startswith("QUID is not shown to cost qnn more or less accuracy than flips to the class")
-    assert finding.text.endswith(", so that the state space is not shown to add anything.")
+    assert finding.text.endswith(", so that its state space is not shown to add anything.")
     assert "50.0 % of its labels are those of the control" in finding.detail
     assert "A note." in finding.detail
     assert "add anything" not in beside({0.5: [50, 50, 49]}, {0.5: [70, 69, 71]}, "farthest").text
+    foreign = table({**CLEAN, ("qnn", "random", 0.5): [70, 69, 71], ("qnn", "quid", 0.5): [50, 50, 49]}, own=False)
+    assert poisoning_findings(foreign)[2].text.startswith("QUID with another encoder costs qnn more accuracy than")
     # three seeds that happen to agree on a gap show nothing
     assert "is not shown to cost" in beside({0.5: [50, 60, 70]}, {0.5: [60, 70, 80]}).text
 

@@ -114,14 +114,14 @@ def _with_encoder(plan: PoisonPlan, train_set: Dataset, device: torch.device, *,
         return replace(plan, encoder=found, own=True, note=said)
     why = f"{model.name} has no encoder of its own ({found})"
     if prod(shape) > MAX_ANGLES:
-        why += f", and {prod(shape)} features are too many for that of `qnn`"
+        why += f", and {prod(shape)} features are more than the {MAX_ANGLES} that the angle encoding of `qnn` takes"
         if asked:
             raise UsageError(f"Argument `poisons` must hold no quid here, as {why}: leave it out.")
         others = tuple(name for name in plan.poisons if name != "quid")
         return replace(plan, poisons=others, note=f"QUID was not tried, since {why}.")
     other = find_encoder(MODELS["qnn"](shape, train_set.n_classes, generator=torch.Generator()), seen)
     assert isinstance(other, Encoder)
-    said = f"QUID measures in the state space of the encoder of `qnn`, RZ and RX after H, since {why}."
+    said = f"QUID measures in the state space of the angle encoding of `qnn`, since {why}."
     return replace(plan, encoder=other, note=said)
 
 

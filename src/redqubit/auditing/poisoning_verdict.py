@@ -189,13 +189,14 @@ def _quid_against(table: PoisoningTable, other: str) -> Finding:
         for ratios in (table.ratios, *([r] for r in table.ratios))
     )
     sign = _sign(every)
+    quid = "QUID" if table.plan.own else "QUID with another encoder"
     text = (
-        f"QUID costs {model} {'more' if sign > 0 else 'less'} accuracy than {phrase}: {100 * every.value:+.1f} points"
+        f"{quid} costs {model} {'more' if sign > 0 else 'less'} accuracy than {phrase}: {100 * every.value:+.1f} points"
         if sign
-        else f"QUID is not shown to cost {model} more or less accuracy than {phrase}"
+        else f"{quid} is not shown to cost {model} more or less accuracy than {phrase}"
     )
     if other == "farthest" and sign <= 0:
-        text += ", so that the state space is not shown to add anything"
+        text += ", so that its state space is not shown to add anything"
     details = [f"mean over shares {_points(every)}"]
     details += [f"{100 * r:g} %: {_points(d)}" for r, d in zip(table.ratios, single, strict=True)]
     if other == "farthest":
