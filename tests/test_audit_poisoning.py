@@ -130,6 +130,9 @@ def test_the_report_has_its_section(run: Path) -> None:
     panels = [p for p in summary.panels if p.section == "Poisoned labels"]
     assert [p.kind for p in panels] == ["curves", "table", "facts", "pre"]
     assert panels[-1].data["text"] == str(ANGLES)
+    rows = {row[0]: row[2:] for row in panels[2].data["rows"]}
+    assert rows["random"] == ["100.0 %", ""]
+    assert rows["quid"][1].endswith(" %")
     assert "the first 45 of 120 training samples" in panels[0].caption
     page = json.loads((run / "report.json").read_text(encoding="utf-8"))
     (curves, table) = [p for p in page["panels"] if p["title"] in (panels[0].title, panels[1].title)]

@@ -317,7 +317,7 @@ def poisoning_panels(table: PoisoningTable) -> list[Panel]:
             "Over all shares and seeds. A label stays right when the class that a rule names is the sample's own. "
             "Random, cyclic and farthest are controls: they know no circuit.",
             SECTION,
-            data={"columns": ["poison", "new label", "wrong labels", "same label as farthest"], "rows": _labels(table)},
+            data=_labels(table),
         ),
     ]
     if plan.encoder is not None:
@@ -327,9 +327,11 @@ def poisoning_panels(table: PoisoningTable) -> list[Panel]:
     return out
 
 
-def _labels(table: PoisoningTable) -> list[list[object]]:
-    rows: list[list[object]] = []
-    for name in table.plan.poisons:
-        same = _percent(table.labels(name, "labels_as_farthest")) if name == "quid" else ""
-        rows.append([name, POISONS[name][1], _percent(table.labels(name, "wrong_labels")), same])
-    return rows
+def _labels(table: PoisoningTable) -> dict[str, list[object]]:
+    names, with_quid = table.plan.poisons, table.plan.encoder is not None
+    rows: list[list[object]] = [[n, POISONS[n][1], _percent(table.labels(n, "wrong_labels"))] for n in names]
+    if with_quid:
+        for name, row in zip(names, rows, strict=True):
+            row.append(_percent(table.labels(name, "labels_as_farthest")) if name == "quid" else "")
+    columns = ["poison", "new label", "wrong labels", *["same label as farthest"] * with_quid]
+    return {"columns": [*columns], "rows": [*rows]}
