@@ -30,6 +30,7 @@ import noisy_attack  # noqa: E402
 import peers  # noqa: E402
 import quid  # noqa: E402
 import scale  # noqa: E402
+import screening  # noqa: E402
 import speed  # noqa: E402
 import tables  # noqa: E402
 from cases import CASES, WORKLOADS, Case  # noqa: E402
@@ -202,6 +203,17 @@ def test_quid_is_compared_within_rounds() -> None:
     assert rows[3] == ["loop", *["0.2 (0.2 to 0.2)"] * 3, "15 (10 to 20)"]
     text = "\n".join(quid.notes(workers, tasks, 700, {**tables.machine(), "rounds": 2, "versions": {"torch": "2"}}))
     assert "at least 15 times the loop: met, 15; over its pairs alone 10" in text
+
+
+def test_screening_scores_every_label_and_the_vote_is_that_of_scikit_learn() -> None:
+    x, y = screening.draw(200)
+    scores = {str(task): task.scores(x, y) for task in screening.TASKS}
+    assert len(scores) == 9
+    assert all(v.shape == (200,) and np.isfinite(v).all() for v in scores.values())
+    theirs = scores[f"{screening.PEER}, features"]
+    assert np.abs(scores["NeighbourVote, features"] - theirs).max() <= screening.TOLERANCE
+    assert np.abs(scores["NeighbourVote, noisy states"] - theirs).max() > screening.TOLERANCE
+    assert 0.05 < (theirs > 0.5).mean() < 0.2
 
 
 @pytest.mark.parametrize("step", [heads.Step("head", 5), heads.Step("whole", 5, 32)], ids=lambda step: step.part)
