@@ -40,7 +40,7 @@ def summarise(config: QUIDStudy, results: Sequence[Result]) -> Summary:
     ]
     panels = [
         *autoencoders(config, table),
-        *table2(config, table, [t.name for t in config.tasks], "Table 2: distances"),
+        *table2(config, table, config.tasks, "Table 2: distances"),
         *table3(config, table),
         *by_environment(config, table, "table4"),
         *by_environment(config, table, "table5"),

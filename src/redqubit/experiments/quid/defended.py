@@ -6,26 +6,26 @@ from redqubit.experiments.quid import published
 from redqubit.experiments.quid.config import QUIDStudy
 from redqubit.experiments.quid.plan import ADAPTIVE, CLEAN, DEFENSES, EXACT, SANITIZERS, Spec
 from redqubit.experiments.quid.table import Table, agree
-from redqubit.experiments.quid.tables import NBSP, is_full, points, scale
+from redqubit.experiments.quid.tables import NBSP, is_full, name_of, points, scale, short
 from redqubit.experiments.seeds import mean
 from redqubit.result import Panel
 
 NAMES = {
     CLEAN: "none",
     "ss_dpa": "SS-DPA",
-    "neighbours-states-drop": "neighbours, states, drop",
-    "neighbours-features-drop": "neighbours, latents, drop",
-    "neighbours-states-relabel": "neighbours, states, relabel",
-    "classes-states-drop": "classes, states, drop",
-    "classes-features-drop": "classes, latents, drop",
-    "classes-states-relabel": "classes, states, relabel",
+    "neighbours-states-drop": "neighbours among states, drop",
+    "neighbours-features-drop": "neighbours among latents, drop",
+    "neighbours-states-relabel": "neighbours among states, relabel",
+    "classes-states-drop": "classes of states, drop",
+    "classes-features-drop": "classes of latents, drop",
+    "classes-states-relabel": "classes of states, relabel",
 }
 POISONS = {
     CLEAN: "none",
     "random": "random",
     "farthest": "farthest",
     "quid": "QUID",
-    ADAPTIVE: "neighbourhoods (adaptive)",
+    ADAPTIVE: "adaptive",
 }
 SECTION = "Table 7: defenses"
 
@@ -45,7 +45,8 @@ def table7(config: QUIDStudy, table: Table) -> list[Panel]:
     tasks = [t.name for t in config.tasks if table.has(defended(config, t.name, CLEAN, 0.0, "ss_dpa"))]
     if not tasks:
         return []
-    return [_ss_dpa(config, table, tasks), _sanitizers(config, table, tasks), _detection(config, table, tasks)]
+    gains = [_gains(config, table, tasks, ratio) for ratio in config.defended_ratios]
+    return [_ss_dpa(config, table, tasks), *gains, _detection(config, table, tasks)]
 
 
 def _ss_dpa(config: QUIDStudy, table: Table, tasks: list[str]) -> Panel:
@@ -63,13 +64,13 @@ def _ss_dpa(config: QUIDStudy, table: Table, tasks: list[str]) -> Panel:
                 says = "reproduced" if all(both) and is_full(config, task) else "not reproduced"
             rows.append(
                 [
-                    task,
+                    name_of(task),
                     POISONS[poison],
                     f"{ratio:g}" if ratio else "–",
-                    table.mean("accuracy", bare).percent(),
-                    table.mean("accuracy", voted).percent(),
+                    short(table.mean("accuracy", bare)),
+                    short(table.mean("accuracy", voted)),
                     points(table.paired([voted], [bare])),
-                    table.mean("certified", voted).percent(),
+                    short(table.mean("certified", voted)),
                     "–" if theirs is None else f"{theirs[0]:g} / {theirs[1]:g}".replace(" ", NBSP),
                     says,
                 ]
@@ -79,7 +80,7 @@ def _ss_dpa(config: QUIDStudy, table: Table, tasks: list[str]) -> Panel:
         f"SS-DPA with {config.k} parts (the paper's Table 7)",
         "Accuracy without noise. Certified: share of test samples whose right prediction no single flipped label "
         f"could change; {config.k} parts certify {(config.k - 1) // 2} at most, and hundreds are flipped. "
-        f"{scale(config, table)}",
+        f"{scale(config, table, config.tasks)}",
         SECTION,
         data={
             "columns": [
@@ -98,12 +99,13 @@ def _ss_dpa(config: QUIDStudy, table: Table, tasks: list[str]) -> Panel:
     )
 
 
-def _sanitizers(config: QUIDStudy, table: Table, tasks: list[str]) -> Panel:
+def _gains(config: QUIDStudy, table: Table, tasks: list[str], ratio: float) -> Panel:
     rows = []
     for defense in DEFENSES:
         row: list[object] = [NAMES[defense]]
-        for poison, ratio in cases(config):
-            a, b = ([defended(config, t, poison, ratio, d) for t in tasks] for d in (defense, CLEAN))
+        for poison in POISONS:
+            share = 0.0 if poison == CLEAN else ratio
+            a, b = ([defended(config, t, poison, share, d) for t in tasks] for d in (defense, CLEAN))
             if defense == CLEAN:
                 row.append(f"{100 * fmean(table.over('accuracy', b).values()):.1f}")
             else:
@@ -111,13 +113,14 @@ def _sanitizers(config: QUIDStudy, table: Table, tasks: list[str]) -> Panel:
         rows.append(row)
     return Panel(
         "facts",
-        "What each defense gains",
+        f"What each defense gains at ratio {ratio:g}",
         f"First row: accuracy without defense, percent; below: gain in points, paired over seeds, mean over "
         f"{', '.join(tasks)}. Neighbours: the {config.neighbours} nearest samples vote, and half of them must agree "
-        "with a label. Classes: the mean distance from each class decides. Latents: the same without a circuit.",
+        "with a label. Classes: the mean distance from each class decides. Latents: the same without a circuit. "
+        "Adaptive: flips of whole neighbourhoods.",
         SECTION,
         data={
-            "columns": ["defense", *(POISONS[p] + (f", {r:g}" if r else "") for p, r in cases(config))],
+            "columns": ["defense", *POISONS.values()],
             "rows": rows,
         },
     )

@@ -16,7 +16,7 @@ def figures(config: QUIDStudy, table: Table) -> list[Panel]:
         return []
     task, of = config.large, seeds(len(config.seeds))
     n = len(task.classes) * task.per_class
-    out = table2(config, table, [task.name], "Figure 3: distances with ten classes")
+    out = table2(config, table, [task], "Figure 3: distances with ten classes")
     if any(r.metric == "label_agreement" and "p" in r.config for r in table.results):
         out.append(
             Panel(

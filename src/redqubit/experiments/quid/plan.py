@@ -99,8 +99,9 @@ def of_table(config: QUIDStudy, part: str) -> list[Spec]:
             for s in _group(t, pqc, regime, usual, [config.ratio])
         ]
     if part == "table5":
-        few = ("random", "farthest", "quid")
-        return [s for t in tasks[:2] for regime in config.devices for s in _group(t, pqc, regime, few, [config.ratio])]
+        return [
+            s for t in tasks[:2] for regime in config.devices for s in _group(t, pqc, regime, usual, [config.ratio])
+        ]
     if part == "table6":
         places = [(t, c) for t in tasks for c in (config.pqcs if t == tasks[0] else config.pqcs[:1])]
         return [s for t, c in places for s in _group(t, c, config.noise, usual, config.ratios)]

@@ -1,19 +1,23 @@
 """The tables of the paper, ours beside the published numbers."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from redqubit.experiments.quid import published
-from redqubit.experiments.quid.config import PRESETS, QUIDStudy
+from redqubit.experiments.quid.config import PRESETS, QUIDStudy, Task
 from redqubit.experiments.quid.encoders import CONTROL, METRICS, NO_H, ONE_RADIAN, USUAL
 from redqubit.experiments.quid.plan import BILEVEL, CLEAN, CONTROLS, EXACT, SPSA, Spec, environments
 from redqubit.experiments.quid.table import Table, agree
-from redqubit.experiments.seeds import mean, seeds, sign
+from redqubit.experiments.seeds import Mean, mean, seeds, sign
 from redqubit.result import Panel
 from redqubit.statistics import Difference
 
-NBSP = "\u00a0"
-ENVIRONMENTS = {EXACT: "no noise, exact slopes", SPSA: "no noise, SPSA", "ibm_kyiv": "Kyiv", "ibm_brisbane": "Brisbane"}
+NBSP, HYPHEN = "\u00a0", "\u2011"  # which do not break a line
+ENVIRONMENTS = {EXACT: "no noise", SPSA: "no noise, SPSA", "ibm_kyiv": "Kyiv", "ibm_brisbane": "Brisbane"}
+ACCURACIES = ("none", "random", "cyclic", "farthest", "QUID", "published: none / random / QUID", "status")
+DIFFERENCES = ("QUID − random", "QUID − cyclic", "QUID − farthest")
+CONTROLS_ARE = "Cyclic: the next class. Farthest: the rule of QUID on the latents themselves, without a circuit."
 PUBLISHED_AS = (
     "Published: single runs. Reproduced: the published number could be one more seed of ours (95 % prediction "
     "interval); trend only: QUID is below random flips in both."
@@ -22,8 +26,8 @@ PUBLISHED_AS = (
 
 def environment(regime: str, *, radian: bool = False) -> str:
     """Return where a model is trained and tested, as tables name it."""
-    words = ENVIRONMENTS.get(regime, f"p = {regime.partition(':')[2]}, SPSA".replace(" ", NBSP))
-    return words + (f", 1{NBSP}radian" if radian else "")
+    words = ENVIRONMENTS.get(regime, f"p = {regime.partition(':')[2]}") + (", 1 radian" if radian else "")
+    return words.replace(" ", NBSP)
 
 
 def is_full(config: QUIDStudy, task: str) -> bool:
@@ -35,16 +39,28 @@ def is_full(config: QUIDStudy, task: str) -> bool:
     return own == same and all(getattr(config, f) == getattr(reference, f) for f in fields)
 
 
-def scale(config: QUIDStudy, table: Table) -> str:
-    """Say at which size the tables were run."""
+def scale(config: QUIDStudy, table: Table, tasks: Sequence[Task]) -> str:
+    """Say at which size some tasks were run."""
     parts = []
-    for task in config.tasks:
+    for task in tasks:
         n = len(task.classes) * task.per_class
         shown = next(
             (int(r.value) for r in table.results if r.metric == "n_shown" and r.config["task"] == task.name), 0
         )
         parts.append(f"{task.name} {n:,} samples, autoencoder on {shown:,} other pictures")
     return f"{'; '.join(parts)}. {seeds(len(config.seeds)).capitalize()}; percent, 95 % interval over seeds."
+
+
+def name_of(task: str) -> str:
+    """Return a task's name on one line."""
+    return task.replace("-", HYPHEN)
+
+
+def short(m: Mean) -> str:
+    """Return a share in percent and half of its interval."""
+    if math.isnan(m.value):
+        return "–"
+    return f"{100 * m.value:.1f}{NBSP}±{NBSP}{50 * (m.high - m.low):.1f}"
 
 
 def points(d: Difference | None) -> str:
@@ -65,11 +81,11 @@ def status(config: QUIDStudy, table: Table, spec: Spec, theirs: published.Row | 
     return "trend only" if value < random and sign(table.paired([spec], [ours])) < 0 else "not reproduced"
 
 
-def table2(config: QUIDStudy, table: Table, tasks: Sequence[str], section: str) -> list[Panel]:
+def table2(config: QUIDStudy, table: Table, tasks: Sequence[Task], section: str) -> list[Panel]:
     """Return which labels encoded states suggest rightly, by distance."""
     rows: list[list[object]] = []
     ways = [*((m, USUAL) for m in METRICS), ("frobenius", NO_H), ("frobenius", ONE_RADIAN)]
-    for task in tasks:
+    for task in (task.name for task in tasks):
         control = table.agreement(task=task, distance=CONTROL)
         if not control:
             continue
@@ -84,7 +100,7 @@ def table2(config: QUIDStudy, table: Table, tasks: Sequence[str], section: str) 
                 says = "trend only"
             rows.append(
                 [
-                    task,
+                    name_of(task),
                     distance if encoder == USUAL else f"{distance}; {encoder}",
                     mean(plain).percent(),
                     mean(noisy).percent(),
@@ -92,7 +108,7 @@ def table2(config: QUIDStudy, table: Table, tasks: Sequence[str], section: str) 
                     says,
                 ]
             )
-        rows.append([task, CONTROL, mean(control).percent(), "–", "–", "–"])
+        rows.append([name_of(task), CONTROL, mean(control).percent(), "–", "–", "–"])
     if not rows:
         return []
     return [
@@ -101,7 +117,7 @@ def table2(config: QUIDStudy, table: Table, tasks: Sequence[str], section: str) 
             f"Labels that encoded states suggest rightly, by distance ({section.partition(':')[0]})",
             "One half of each class suggests the labels of the other half: the class at the least mean distance. "
             f"Noise: {config.noise} on the encoder, as in the published column. The last row of a task needs no "
-            f"circuit. {scale(config, table)}",
+            f"circuit. {scale(config, table, tasks)}",
             section,
             data={
                 "columns": ["task", "distance", "no noise", "with noise", "published, with noise", "status"],
@@ -113,8 +129,8 @@ def table2(config: QUIDStudy, table: Table, tasks: Sequence[str], section: str) 
 
 def table3(config: QUIDStudy, table: Table) -> list[Panel]:
     """Return poison of labels alone beside poison of samples and labels."""
-    pqc, rows = config.pqcs[0], []
-    for task in config.tasks:
+    pqc, tasks, rows = config.pqcs[0], config.tasks, []
+    for task in tasks:
         clean = Spec(task.name, pqc, config.strong_noise)
         random, quid, random2, quid2 = (
             Spec(task.name, pqc, config.strong_noise, name, config.ratio) for name in ("random", "quid", *BILEVEL)
@@ -125,8 +141,8 @@ def table3(config: QUIDStudy, table: Table) -> list[Panel]:
         keys = [(s.poison, s.ratio) for s in (clean, random, quid, random2, quid2)]
         rows.append(
             [
-                task.name,
-                *(table.mean("accuracy", s).percent() for s in (clean, random, quid, random2, quid2)),
+                name_of(task.name),
+                *(short(table.mean("accuracy", s)) for s in (clean, random, quid, random2, quid2)),
                 points(table.paired([quid2], [quid])),
                 _listed(theirs, keys),
                 status(config, table, quid, theirs),
@@ -134,14 +150,14 @@ def table3(config: QUIDStudy, table: Table) -> list[Panel]:
         )
     if not rows:
         return []
-    columns = ["task", "no poison", "random", "QUID", "bi-level random", "bi-level QUID", "bi-level − labels, QUID"]
+    columns = ["task", "none", "random", "QUID", "bi-level random", "bi-level QUID", "QUID, bi-level − labels"]
     return [
         Panel(
             "facts",
             "Label flips and bi-level poison (the paper's Table 3)",
             f"Accuracy at ratio {config.ratio:g}, {environment(config.strong_noise)}, circuit {pqc}. Bi-level: the "
             "poisoned samples are replaced by uniform draws, and labelled by the method. Published in the same order. "
-            f"{PUBLISHED_AS} {scale(config, table)}",
+            f"{PUBLISHED_AS} {scale(config, table, tasks)}",
             "Table 3: bi-level poison",
             data={"columns": [*columns, "published", "status"], "rows": rows},
         )
@@ -158,78 +174,92 @@ def by_environment(config: QUIDStudy, table: Table, part: str) -> list[Panel]:
         places, tasks = tuple((name, False) for name in config.devices), config.tasks[:2]
         title = "Noise models of devices (the paper's Table 5)"
         section = "Table 5: devices"
-    rows = []
+    rows, differences = [], []
     for task in tasks:
         for regime, radian in places:
             if part == "table4":
                 theirs = None if regime == SPSA else published.TABLE4.get((task.name, regime != EXACT))
             else:
                 theirs = published.TABLE5.get((task.name, regime))
-            found = compared(
-                config, table, Spec(task.name, config.pqcs[0], regime, radian=radian), config.ratio, theirs
-            )
-            if found:
-                rows.append([task.name, environment(regime, radian=radian), *found])
+            clean = Spec(task.name, config.pqcs[0], regime, radian=radian)
+            if found := accuracies(config, table, clean, config.ratio, theirs):
+                where = [name_of(task.name), environment(regime, radian=radian)]
+                rows.append([*where, *found])
+                differences.append([*where, *paired(table, clean, config.ratio)])
     if not rows:
         return []
-    columns = ["task", "environment", "no poison", "random", "cyclic", "farthest", "QUID", "QUID − random"]
-    if part == "table5":
-        columns.remove("cyclic")
-        rows = [[*row[:4], *row[5:]] for row in rows]
-    columns += ["QUID − farthest", "published: none / random / QUID", "status"]
     return [
         Panel(
             "facts",
             title,
-            f"Accuracy at ratio {config.ratio:g}, circuit {config.pqcs[0]}. Cyclic: the next class. Farthest: the "
-            "rule of QUID on the latents themselves, without a circuit. Angles reach pi but where one radian is "
-            f"named. The differences are paired over seeds. {PUBLISHED_AS} {scale(config, table)}",
+            f"Accuracy at ratio {config.ratio:g}, circuit {config.pqcs[0]}, ± half of the interval. Without noise "
+            "slopes are exact, unless SPSA is named; with noise they are SPSA's. Angles reach pi, unless one radian "
+            f"is named. {CONTROLS_ARE} {PUBLISHED_AS} {scale(config, table, tasks)}",
             section,
-            data={"columns": columns, "rows": rows},
-        )
+            data={"columns": ["task", "environment", *ACCURACIES], "rows": rows},
+        ),
+        Panel(
+            "facts",
+            "QUID minus its controls",
+            "Differences of accuracy in points, paired over seeds, with their 95 % interval; below 0, QUID costs more.",
+            section,
+            data={"columns": ["task", "environment", *DIFFERENCES], "rows": differences},
+        ),
     ]
 
 
-def compared(config: QUIDStudy, table: Table, clean: Spec, ratio: float, theirs: published.Row | None) -> list[object]:
-    """Return the cells of one row: accuracies, differences, published numbers and status; empty without results."""
-    random, cyclic, farthest, quid = (replace(clean, poison=name, ratio=ratio) for name in (*CONTROLS, "quid"))
+def accuracies(
+    config: QUIDStudy, table: Table, clean: Spec, ratio: float, theirs: published.Row | None
+) -> list[object]:
+    """Return the cells of one row: accuracies, published numbers and status; empty without results."""
+    ours = [clean, *(replace(clean, poison=name, ratio=ratio) for name in (*CONTROLS, "quid"))]
+    _, random, _, farthest, quid = ours
     if not table.has(clean, random, farthest, quid):
         return []
-    keys = [(s.poison, s.ratio) for s in (clean, random, quid)]
     return [
-        *(table.mean("accuracy", s).percent() for s in (clean, random, cyclic, farthest, quid)),
-        points(table.paired([quid], [random])),
-        points(table.paired([quid], [farthest])),
-        _listed(theirs, keys),
+        *(short(table.mean("accuracy", s)) for s in ours),
+        _listed(theirs, [(s.poison, s.ratio) for s in (clean, random, quid)]),
         status(config, table, quid, theirs),
     ]
 
 
+def paired(table: Table, clean: Spec, ratio: float) -> list[object]:
+    """Return QUID minus each control."""
+    random, cyclic, farthest, quid = (replace(clean, poison=name, ratio=ratio) for name in (*CONTROLS, "quid"))
+    return [points(table.paired([quid], [other])) for other in (random, cyclic, farthest)]
+
+
 def table6(config: QUIDStudy, table: Table) -> list[Panel]:
     """Return accuracy by circuit and poison ratio."""
-    rows = []
-    for task in config.tasks:
+    tasks, rows, differences = config.tasks, [], []
+    for task in tasks:
         for pqc in config.pqcs:
             for ratio in config.ratios:
                 theirs = published.TABLE6.get((task.name, pqc))
                 known = theirs if theirs and ("quid", ratio) in theirs else None
-                found = compared(config, table, Spec(task.name, pqc, config.noise), ratio, known)
-                if found:
-                    rows.append([f"{task.name}, circuit {pqc}".replace(" ", NBSP), f"{ratio:g}", *found])
+                clean = Spec(task.name, pqc, config.noise)
+                if found := accuracies(config, table, clean, ratio, known):
+                    where = [name_of(task.name), pqc, f"{ratio:g}"]
+                    rows.append([*where, *found])
+                    differences.append([*where, *paired(table, clean, ratio)])
     if not rows:
         return []
     section = "Table 6: poison ratio"
-    columns = ["task, circuit", "ratio", "no poison", "random", "cyclic", "farthest", "QUID", "QUID − random"]
     return [
         Panel(
             "facts",
             "Circuits and poison ratios (the paper's Table 6)",
-            f"Accuracy, {environment(config.noise)}. {PUBLISHED_AS} {scale(config, table)}",
+            f"Accuracy, {environment(config.noise)}, ± half of the interval. {CONTROLS_ARE} {PUBLISHED_AS} "
+            f"{scale(config, table, tasks)}",
             section,
-            data={
-                "columns": [*columns, "QUID − farthest", "published: none / random / QUID", "status"],
-                "rows": rows,
-            },
+            data={"columns": ["task", "circuit", "ratio", *ACCURACIES], "rows": rows},
+        ),
+        Panel(
+            "facts",
+            "QUID minus its controls, by circuit and ratio",
+            "Differences of accuracy in points, paired over seeds, with their 95 % interval; below 0, QUID costs more.",
+            section,
+            data={"columns": ["task", "circuit", "ratio", *DIFFERENCES], "rows": differences},
         ),
         Panel(
             "curves",
