@@ -60,7 +60,7 @@ def find_set(data: str | Dataset, data_dir: Path | None = None) -> Dataset:
         UsageError: when the data cannot be found or read, or there are no two samples of every class.
     """
     if isinstance(data, Dataset):
-        found = data
+        found = replace(data, x=data.x.detach().cpu(), y=data.y.cpu())
     elif data in NAMES or not Path(data).exists():
         found = load(data, data_dir=data_dir)
     elif (path := Path(data)).is_dir():
@@ -206,7 +206,7 @@ def _reduced(x: Tensor, takes: int, config: Screening) -> tuple[Tensor, str, flo
             f"but is {takes}: lower it."
         )
     pca = PCA(takes, random_state=config.seed % 2**32)
-    z = torch.from_numpy(pca.fit_transform(x.cpu().numpy()))
+    z = torch.from_numpy(pca.fit_transform(x.numpy()))
     kept = float(pca.explained_variance_ratio_.sum())
     said = (
         f"{has} features, reduced to {takes} principal components with {100 * kept:.0f} % of the variance, each "

@@ -10,6 +10,7 @@ from redqubit.screening.cells import FEATURES, STATES, WORDS, class_names
 from redqubit.screening.verdict import Screened
 
 LISTED = 30  # labels in the table of a report
+MOST = 30  # classes of which the distances are drawn; of more they are in results.jsonl alone
 UNITS = {STATES: "distance of states", FEATURES: "Euclidean distance"}
 
 
@@ -83,7 +84,7 @@ def _control(table: Screened) -> list[Panel]:
         Panel(
             "table",
             "What becomes of labels flipped on purpose",
-            f"{caption} AUROC: 50 % is chance; recall: flips that are flagged; precision: flagged labels that are "
+            f"{caption} AUROC: 50\u00a0% is chance; recall: flips that are flagged; precision: flagged labels that are "
             "flips; false flag rate: other labels that are flagged.",
             section,
             "",
@@ -142,6 +143,7 @@ def _classes(table: Screened) -> list[Panel]:
                 where={"space": space},
             )
             for space in (STATES, FEATURES)
+            if table.encoded.given.n_classes <= MOST
         ),
         Panel(
             "table",

@@ -113,7 +113,7 @@ def conflicts(data: Dataset) -> int:
         2
     """
     labels: dict[bytes, list[int]] = {}
-    for row, label in zip(data.x.cpu().numpy(), data.y.tolist(), strict=True):
+    for row, label in zip(data.x.numpy(), data.y.tolist(), strict=True):
         labels.setdefault(hashlib.blake2b(row.tobytes(), digest_size=16).digest(), []).append(label)
     return sum(len(group) for group in labels.values() if len(set(group)) > 1)
 
