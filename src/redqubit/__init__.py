@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from redqubit.quantum import Channel, Circuit, Gate, Input, NoiseModel, Weight, with_noise
     from redqubit.quantum.lint import lint
     from redqubit.result import Flag, Result
+    from redqubit.screening import screen
     from redqubit.training import train
 
 # Names are imported when first used: `redqubit --help` and a reader of results need no torch.
@@ -36,6 +37,7 @@ _HOMES = {
     "redqubit.quantum": ("Channel", "Circuit", "Gate", "Input", "NoiseModel", "Weight", "with_noise"),
     "redqubit.quantum.lint": ("lint",),
     "redqubit.result": ("Flag", "Result"),
+    "redqubit.screening": ("screen",),
     "redqubit.training": ("train",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -75,6 +77,7 @@ __all__ = [
     "load_splits",
     "noisy",
     "reproduce",
+    "screen",
     "train",
     "transfer_matrix",
     "with_noise",
