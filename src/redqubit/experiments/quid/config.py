@@ -71,6 +71,7 @@ PRESETS = {
         autoencoder_epochs=4,
         d_large=8,
         epochs=2,
+        lr=0.1,
         shots=100,
         ratios=(0.3, 0.5),
         defended_ratios=(0.5,),
