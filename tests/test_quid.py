@@ -20,8 +20,9 @@ from redqubit.experiments.quid.claims import summarise
 from redqubit.experiments.quid.config import PARTS, Task
 from redqubit.experiments.quid.material import Samples, pool_of, samples
 from redqubit.experiments.quid.plan import EXACT, Spec, data_for, of_table, specs
-from redqubit.experiments.quid.table import Table, agree, difference
+from redqubit.experiments.quid.table import Table
 from redqubit.experiments.quid.tables import status
+from redqubit.experiments.seeds import agree, difference
 from redqubit.poisoning import Farthest
 from redqubit.result import Result, load_summary
 from redqubit.result import load as load_results

@@ -1,14 +1,18 @@
 """What seeds say together: means with intervals, and differences in words."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, stdev
 
+import torch
 from scipy import stats
 
 from redqubit.result import Result
-from redqubit.statistics import FEW, Difference, Proportion
+from redqubit.statistics import FEW, Difference, Proportion, paired_bootstrap
+
+NBSP, HYPHEN = "\u00a0", "\u2011"  # which do not break a line
+BySeed = Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -62,3 +66,40 @@ def points(d: Difference | None) -> str:
 def seeds(n: int) -> str:
     """Return a number of seeds in words."""
     return f"{n} seed{'' if n == 1 else 's'}"
+
+
+def short(m: Mean) -> str:
+    """Return a share in percent and half of its interval, for a cell of a table."""
+    if math.isnan(m.value):
+        return "–"
+    return f"{100 * m.value:.1f}{NBSP}±{NBSP}{50 * (m.high - m.low):.1f}"
+
+
+def gap(d: Difference | None) -> str:
+    """Return a difference of shares in points for a cell of a table: without the unit, on one line."""
+    if d is None:
+        return "–"
+    return f"{100 * d.value:+.1f}{NBSP}[{100 * d.low:+.1f},{NBSP}{100 * d.high:+.1f}]".replace("-", "−")
+
+
+def difference(a: BySeed, b: BySeed) -> Difference | None:
+    """Return the mean of a - b over the seeds of both, with its interval; None for fewer than two."""
+    both = sorted(a.keys() & b.keys())
+    if len(both) < 2:
+        return None
+    generator = torch.Generator().manual_seed(0)
+    return paired_bootstrap([a[s] for s in both], [b[s] for s in both], generator=generator)
+
+
+def agree(results: Iterable[Result], theirs: float) -> bool:
+    """Return whether a published share could be one more seed of ours: it is in the 95 % prediction interval.
+
+    The published number is one run on as many test samples as each seed has, so that it scatters as a seed does:
+    mean +- t s sqrt(1 + 1 / m) of m seeds, and half of the last digit that is printed.
+    """
+    values = [r.value for r in results]
+    m = len(values)
+    if m < 2:
+        return False
+    half = float(stats.t.ppf(0.975, m - 1)) * stdev(values) * math.sqrt(1 + 1 / m) + 0.0005
+    return abs(fmean(values) - theirs) <= half

@@ -9,10 +9,10 @@ from redqubit.experiments.quid.defended import defended, table7
 from redqubit.experiments.quid.encoders import CONTROL, NO_H, USUAL
 from redqubit.experiments.quid.figures import autoencoders, figures
 from redqubit.experiments.quid.plan import ADAPTIVE, BILEVEL, CLEAN, CONTROLS, EXACT, SPSA, Spec, environments
-from redqubit.experiments.quid.table import Table, difference, minus, over_tasks
+from redqubit.experiments.quid.table import Table, minus, over_tasks
 from redqubit.experiments.quid.tables import by_environment, environment, table2, table3, table6
 from redqubit.experiments.quid.trust import flags, limits
-from redqubit.experiments.seeds import mean, points, seeds, sign
+from redqubit.experiments.seeds import difference, mean, points, seeds, sign
 from redqubit.result import Finding, Result, Summary
 from redqubit.statistics import Difference
 

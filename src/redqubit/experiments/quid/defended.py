@@ -5,9 +5,9 @@ from statistics import fmean
 from redqubit.experiments.quid import published
 from redqubit.experiments.quid.config import QUIDStudy
 from redqubit.experiments.quid.plan import ADAPTIVE, CLEAN, DEFENSES, EXACT, SANITIZERS, Spec
-from redqubit.experiments.quid.table import Table, agree
-from redqubit.experiments.quid.tables import NBSP, is_full, name_of, points, scale, short
-from redqubit.experiments.seeds import mean
+from redqubit.experiments.quid.table import Table
+from redqubit.experiments.quid.tables import is_full, name_of, scale
+from redqubit.experiments.seeds import NBSP, agree, gap, mean, short
 from redqubit.result import Panel
 
 NAMES = {
@@ -69,7 +69,7 @@ def _ss_dpa(config: QUIDStudy, table: Table, tasks: list[str]) -> Panel:
                     f"{ratio:g}" if ratio else "–",
                     short(table.mean("accuracy", bare)),
                     short(table.mean("accuracy", voted)),
-                    points(table.paired([voted], [bare])),
+                    gap(table.paired([voted], [bare])),
                     short(table.mean("certified", voted)),
                     "–" if theirs is None else f"{theirs[0]:g} / {theirs[1]:g}".replace(" ", NBSP),
                     says,
@@ -109,7 +109,7 @@ def _gains(config: QUIDStudy, table: Table, tasks: list[str], ratio: float) -> P
             if defense == CLEAN:
                 row.append(f"{100 * fmean(table.over('accuracy', b).values()):.1f}")
             else:
-                row.append(points(table.paired(a, b)))
+                row.append(gap(table.paired(a, b)))
         rows.append(row)
     return Panel(
         "facts",

@@ -1,18 +1,12 @@
 """The results of the poisoning experiment by model, and differences between models over seeds."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean, stdev
-
-import torch
-from scipy import stats
+from collections.abc import Iterable, Sequence
+from statistics import fmean
 
 from redqubit.experiments.quid.plan import Spec
-from redqubit.experiments.seeds import Mean, mean
+from redqubit.experiments.seeds import BySeed, Mean, difference, mean
 from redqubit.result import Result
-from redqubit.statistics import Difference, paired_bootstrap
-
-BySeed = Mapping[int, float]
+from redqubit.statistics import Difference
 
 
 class Table:
@@ -67,29 +61,6 @@ def over_tasks(results: Sequence[Iterable[Result]]) -> dict[int, float]:
     return {seed: fmean(values[seed] for values in found) for seed in sorted(common)}
 
 
-def difference(a: BySeed, b: BySeed) -> Difference | None:
-    """Return the mean of a - b over the seeds of both, with its interval; None for fewer than two."""
-    both = sorted(a.keys() & b.keys())
-    if len(both) < 2:
-        return None
-    generator = torch.Generator().manual_seed(0)
-    return paired_bootstrap([a[s] for s in both], [b[s] for s in both], generator=generator)
-
-
 def minus(a: BySeed, b: BySeed) -> dict[int, float]:
     """Return a - b for the seeds of both."""
     return {seed: a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())}
-
-
-def agree(results: Iterable[Result], theirs: float) -> bool:
-    """Return whether a published share could be one more seed of ours: it is in the 95 % prediction interval.
-
-    The published number is one run on as many test samples as each seed has, so that it scatters as a seed does:
-    mean +- t s sqrt(1 + 1 / m) of m seeds, and half of the last digit that is printed.
-    """
-    values = [r.value for r in results]
-    m = len(values)
-    if m < 2:
-        return False
-    half = float(stats.t.ppf(0.975, m - 1)) * stdev(values) * math.sqrt(1 + 1 / m) + 0.0005
-    return abs(fmean(values) - theirs) <= half

@@ -1,6 +1,5 @@
 """The tables of the paper, ours beside the published numbers."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -8,12 +7,10 @@ from redqubit.experiments.quid import published
 from redqubit.experiments.quid.config import PRESETS, QUIDStudy, Task
 from redqubit.experiments.quid.encoders import CONTROL, METRICS, NO_H, ONE_RADIAN, USUAL
 from redqubit.experiments.quid.plan import BILEVEL, CLEAN, CONTROLS, EXACT, SPSA, Spec, environments
-from redqubit.experiments.quid.table import Table, agree
-from redqubit.experiments.seeds import Mean, mean, seeds, sign
+from redqubit.experiments.quid.table import Table
+from redqubit.experiments.seeds import HYPHEN, NBSP, agree, gap, mean, seeds, short, sign
 from redqubit.result import Panel
-from redqubit.statistics import Difference
 
-NBSP, HYPHEN = "\u00a0", "\u2011"  # which do not break a line
 ENVIRONMENTS = {EXACT: "no noise", SPSA: "no noise, SPSA", "ibm_kyiv": "Kyiv", "ibm_brisbane": "Brisbane"}
 ACCURACIES = ("none", "random", "cyclic", "farthest", "QUID", "published: none / random / QUID", "status")
 DIFFERENCES = ("QUID − random", "QUID − cyclic", "QUID − farthest")
@@ -54,20 +51,6 @@ def scale(config: QUIDStudy, table: Table, tasks: Sequence[Task]) -> str:
 def name_of(task: str) -> str:
     """Return a task's name on one line."""
     return task.replace("-", HYPHEN)
-
-
-def short(m: Mean) -> str:
-    """Return a share in percent and half of its interval."""
-    if math.isnan(m.value):
-        return "–"
-    return f"{100 * m.value:.1f}{NBSP}±{NBSP}{50 * (m.high - m.low):.1f}"
-
-
-def points(d: Difference | None) -> str:
-    """Return a difference of shares in points, without the unit."""
-    if d is None:
-        return "–"
-    return f"{100 * d.value:+.1f}{NBSP}[{100 * d.low:+.1f},{NBSP}{100 * d.high:+.1f}]".replace("-", "−")
 
 
 def status(config: QUIDStudy, table: Table, spec: Spec, theirs: published.Row | None) -> str:
@@ -143,7 +126,7 @@ def table3(config: QUIDStudy, table: Table) -> list[Panel]:
             [
                 name_of(task.name),
                 *(short(table.mean("accuracy", s)) for s in (clean, random, quid, random2, quid2)),
-                points(table.paired([quid2], [quid])),
+                gap(table.paired([quid2], [quid])),
                 _listed(theirs, keys),
                 status(config, table, quid, theirs),
             ]
@@ -226,7 +209,7 @@ def accuracies(
 def paired(table: Table, clean: Spec, ratio: float) -> list[object]:
     """Return QUID minus each control."""
     random, cyclic, farthest, quid = (replace(clean, poison=name, ratio=ratio) for name in (*CONTROLS, "quid"))
-    return [points(table.paired([quid], [other])) for other in (random, cyclic, farthest)]
+    return [gap(table.paired([quid], [other])) for other in (random, cyclic, farthest)]
 
 
 def table6(config: QUIDStudy, table: Table) -> list[Panel]:
