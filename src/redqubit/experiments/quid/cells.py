@@ -8,8 +8,8 @@ from redqubit.experiments.quid.config import QUIDStudy, Task
 from redqubit.experiments.quid.encoders import run_encodings, run_metrics
 from redqubit.experiments.quid.material import pool_of
 from redqubit.experiments.quid.plan import CLEAN, check, in_order, specs, task_named, tasks_for
-from redqubit.experiments.quid.record import Record
 from redqubit.experiments.quid.training import run, run_curve
+from redqubit.experiments.record import Record
 from redqubit.models.autoencoder import resized
 from redqubit.result import Result
 from redqubit.runner import Cell
@@ -54,7 +54,7 @@ def second(config: QUIDStudy, setting: Setting, results: Sequence[Result]) -> li
 def run_autoencoder(config: QUIDStudy, task: Task, d: int, setting: Setting) -> list[Result]:
     """Train one autoencoder, or find it, and keep how well it restores pictures that it was not shown."""
     pool = pool_of(config, task, d, setting)
-    record = Record(f"autoencoder-{task.name}-{d}", {"task": task.name, "d": d})
+    record = Record("quid", f"autoencoder-{task.name}-{d}", {"task": task.name, "d": d})
     record.value("pixel_error", float((resized(pool.pictures) - pool.restored).square().mean()), 0)
     record.value("n_shown", pool.n_shown, 0)
     record.value("n_pool", len(pool.y), 0)

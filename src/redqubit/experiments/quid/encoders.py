@@ -9,7 +9,7 @@ from torch import Tensor
 from redqubit.experiments.base import Setting
 from redqubit.experiments.quid.config import QUIDStudy, Task
 from redqubit.experiments.quid.material import SAMPLES, Samples, samples, stream
-from redqubit.experiments.quid.record import Record
+from redqubit.experiments.record import Record
 from redqubit.quantum.circuit import Circuit
 from redqubit.quantum.encodings import amplitude, amplitude_angles, amplitude_rotations, angle
 from redqubit.quantum.ess import LabelAgreement, label_agreement, nearest_class
@@ -24,7 +24,7 @@ USUAL, NO_H, ONE_RADIAN = "H, RZ, RX", "RZ, RX without H", "H, RZ, RX up to 1 ra
 
 def run_metrics(config: QUIDStudy, task: Task, setting: Setting) -> list[Result]:
     """Let one half of the samples suggest the labels of the other half, by each metric, with and without noise."""
-    record = Record(f"metrics-{task.name}", {"task": task.name})
+    record = Record("quid", f"metrics-{task.name}", {"task": task.name})
     for seed in config.seeds:
         part = samples(config, task, config.d, seed, setting)
         y = torch.cat([part.train.y, part.test.y])
@@ -50,7 +50,7 @@ def run_encodings(config: QUIDStudy, p: float, setting: Setting) -> list[Result]
     """Compare angle encoding, four features a qubit, with amplitude encoding at one strength of noise."""
     task, d = config.large, config.d_large
     assert task is not None  # as the plan asks for no figure then
-    record = Record(f"encodings-{p:g}", {"task": task.name, "p": p})
+    record = Record("quid", f"encodings-{p:g}", {"task": task.name, "p": p})
     n_amplitude = (d - 1).bit_length()
     noise = quid_noise(p) if p else None
     for seed in config.seeds:

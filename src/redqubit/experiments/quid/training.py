@@ -14,7 +14,7 @@ from redqubit.experiments.base import Setting
 from redqubit.experiments.quid.config import QUIDStudy
 from redqubit.experiments.quid.material import MODEL, ORDER, POISON, SHOTS, Samples, samples, stream
 from redqubit.experiments.quid.plan import ADAPTIVE, CLEAN, EXACT, Spec, task_named
-from redqubit.experiments.quid.record import Record
+from redqubit.experiments.record import Record
 from redqubit.models.qnn import QNN
 from redqubit.models.stack import stack_logits, train_stack
 from redqubit.poisoning import (
@@ -35,7 +35,7 @@ THRESHOLD = {"neighbours": 0.5, "classes": 0.0}  # of the sanitizers' scores, ab
 
 def run(config: QUIDStudy, spec: Spec, setting: Setting) -> list[Result]:
     """Train and test one model of Tables 3 to 7 with every seed."""
-    record = Record(spec.name, spec.config)
+    record = Record("quid", spec.name, spec.config)
     task = task_named(config, spec.task)
     parts = {seed: samples(config, task, config.d, seed, setting, radian=spec.radian) for seed in config.seeds}
     poisoned = {seed: poison(config, spec, part, seed) for seed, part in parts.items()}
@@ -68,7 +68,7 @@ def run_curve(config: QUIDStudy, poison_name: str, setting: Setting) -> list[Res
     pqc = config.pqcs[0]
     ratio = 0.0 if poison_name == CLEAN else config.ratio
     spec = Spec(task.name, pqc, EXACT, poison_name, ratio)
-    record = Record(f"curve-{poison_name}", {**spec.config, "layers": config.large_layers})
+    record = Record("quid", f"curve-{poison_name}", {**spec.config, "layers": config.large_layers})
     parts = {seed: samples(config, task, config.d_large, seed, setting) for seed in config.seeds}
     sets = {seed: poison(config, spec, part, seed).dataset for seed, part in parts.items()}
     nets = {
