@@ -66,8 +66,9 @@ class Proportion:
 class MeanProportion:
     """The mean over n samples of each one's share of successes in several draws, with its 95 % interval.
 
-    The interval is Wilson's with an effective number of trials: n where all draws of a sample agree, up to n times the
-    draws where samples do not differ. It is about other samples of the same kind, not about other draws of these.
+    The interval is Wilson's with an effective number of trials p (1 - p) / v, where v is the variance of the mean with
+    both samples and draws taken at random: n where all draws of a sample agree, K n where samples do not differ and
+    draws are independent, less than n where draws differ and samples share them, as with noise on weights.
 
     Attributes:
         value: The mean.
@@ -89,7 +90,7 @@ class MeanProportion:
 
     @classmethod
     def of(cls, correct: Tensor) -> Self:
-        """Return the mean of samples' successes.
+        """Return the mean of samples' successes over draws.
 
         Args:
             correct: Successes, bool, (K, n), a row for each draw.
@@ -110,10 +111,12 @@ class MeanProportion:
         draws, n = correct.shape
         shares = correct.double().mean(0)
         p = float(shares.mean())
-        variance = float(shares.var()) if n > 1 else 0.0
         trials = float(n)
-        if draws > 1 and variance:
-            trials = min(max(n * p * (1 - p) / variance, n), float(n * draws))
+        if min(draws, n) > 1 and 0 < p < 1:
+            rows = correct.double().mean(1)
+            rest = float((correct.double() - shares - rows[:, None] + p).square().sum()) / ((draws - 1) * (n - 1))
+            by_sample, by_draw, least = float(shares.var(correction=0)) / n, float(rows.var()) / draws, rest / draws / n
+            trials = p * (1 - p) / max(by_sample + by_draw - least, by_sample, by_draw, p * (1 - p) / draws / n)
         z = float(stats.norm.ppf(0.975))
         middle, half = p + z**2 / (2 * trials), z * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))
         whole = 1 + z**2 / trials

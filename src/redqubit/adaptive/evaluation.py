@@ -19,8 +19,40 @@ from redqubit.training import BATCH
 
 ONE_DRAW = "with, one draw"
 SQUARE_WITHOUT, SQUARE_WITH = "square without", "square with"
+STRAIGHT = "straight through"
 AVERAGE, GAUSSIAN = "deterministic part", "gaussian"
 QUERY_DRAWS = 8  # passes of a random model per query of Square, at most
+
+
+class Substituted(nn.Module):
+    """A model with the gradient of another: what it returns is its own, what flows back is the stand-in's.
+
+    An attack on it goes through a defense that has no gradient, or one that leads nowhere (BPDA).
+
+    Args:
+        model: Maps (B, ...) to logits (B, n_classes).
+        stand_in: Does about the same, and has a gradient to follow.
+
+    Example:
+        >>> x = torch.tensor([[0.4, 0.6]], requires_grad=True)
+        >>> out = Substituted(nn.Threshold(0.5, 0.0), nn.Identity())(x)
+        >>> out.sum().backward()
+        >>> out.detach(), x.grad
+        (tensor([[0.0000, 0.6000]]), tensor([[1., 1.]]))
+
+    Reference: Athalye, Carlini and Wagner, "Obfuscated gradients give a false sense of security", ICML 2018,
+        section 4.1.
+    """
+
+    def __init__(self, model: nn.Module, stand_in: nn.Module) -> None:
+        super().__init__()
+        self.model, self.stand_in = model, stand_in
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the model's logits, (B, n_classes)."""
+        followed: Tensor = self.stand_in(x)
+        own: Tensor = self.model(x)
+        return followed + (own - followed).detach()
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +61,8 @@ class Evaluation:
 
     Attributes:
         grid: All paths. Made against "with" is the white-box attack, by expectation over draws; against "with, one
-            draw", the same without; "square ..." are queries; others are controls and other models.
+            draw", the same without; "straight through" has the defended model's logits and the plain one's gradient;
+            "square ..." are queries; others are controls and other models.
         expectation: How many draws the white-box attack averages, and whether that is enough.
         worst: What is left under the worst attack on each sample, "without" and "with" the defense.
         clean: Gain on clean samples; below 0 it is the clean cost.
@@ -78,7 +111,7 @@ def evaluate_defense(
     generator: torch.Generator,
     batch_size: int = BATCH,
 ) -> Evaluation:
-    """Evaluate a defense adaptively: grey-box, white-box with EOT, transfer, queries, and controls.
+    """Evaluate a defense adaptively: grey-box, white-box with EOT, straight through, transfer, queries, and controls.
 
     Each attack is made on some model and shown to both. What an attacker who knows the defense can do is the worst of
     all on each sample, on either side; of a random model, the attack on a sample is chosen by half of the draws and
@@ -90,8 +123,8 @@ def evaluate_defense(
         attack: An untargeted attack, such as `PGD.strong(eps)`; its `draws` are chosen here.
         x: Clean inputs in [0, 1], (N, ...).
         y: True labels, (N,).
-        others: Models to transfer from, by name, such as an adversarially trained one, or a stand-in for a defense
-            without gradient.
+        others: Models to transfer from, by name, such as an adversarially trained one, or `Substituted(defended, ...)`
+            with a better stand-in than the plain model.
         controls: Models to attack and to evaluate on beside the two, by name. By default, for a random defense, its
             mean logits ("deterministic part") and the plain model with as much Gaussian noise on the logits
             ("gaussian").
@@ -133,7 +166,7 @@ def evaluate_defense(
             else {}
         )
     others = others or {}
-    names = [CLEAN, WITHOUT, WITH, ONE_DRAW, SQUARE_WITHOUT, SQUARE_WITH, *controls, *others]
+    names = [CLEAN, WITHOUT, WITH, ONE_DRAW, STRAIGHT, SQUARE_WITHOUT, SQUARE_WITH, *controls, *others]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"Arguments `controls`, `others` must not name `{name}`, which is taken: rename it.")
@@ -147,6 +180,7 @@ def evaluate_defense(
     shown = {CLEAN: x, WITHOUT: made(attack, plain, k_plain), WITH: made(attack, defended, k)}
     shown |= {name: made(attack, model, max(k, k_plain)) for name, model in {**controls, **others}.items()}
     shown[ONE_DRAW] = made(averaging(attack, 1), defended, 1) if noisy else shown[WITH]
+    shown[STRAIGHT] = made(attack, Substituted(defended, plain), max(k, k_plain))
     shown[SQUARE_WITHOUT] = made(square, plain, min(k_plain, QUERY_DRAWS))
     shown[SQUARE_WITH] = made(square, defended, min(k, QUERY_DRAWS))
     grid = Grid(show(shown, judged, y, draws=draws, batch_size=batch_size))

@@ -30,8 +30,9 @@ def decide(
     In this order, where an interval that excludes 0 decides:
 
         helps:       adaptive > 0, and what is left is better than naming the commonest class
-        only blocks: an attack that does not know the defense fares worse, by more than the clean cost
-        hurts:       adaptive < 0 or clean < 0
+        only blocks: adaptive is not > 0, but an attack that does not know the defense fares worse, by more than the
+                     clean cost
+        hurts:       adaptive < 0, or clean < 0 and no larger gain in return
         unclear:     none of these: nothing, or less than so many samples show
 
     Args:
@@ -49,10 +50,10 @@ def decide(
     parts = f"against who knows it {_points(adaptive)}, who does not {_points(best)}, on clean samples {_points(clean)}"
     if adaptive.low > 0 and above_chance:
         return Verdict("helps", f"Gains in points: {parts}.")
-    if best.low > 0 and best.value > -clean.value:
+    if adaptive.low <= 0 < best.low and best.value > -clean.value:
         worse = "; who knows it fares better than without it" if adaptive.high < 0 else ""
         return Verdict("only blocks an attacker who does not know it", f"Gains in points: {parts}{worse}.")
-    if adaptive.high < 0 or clean.high < 0:
+    if adaptive.high < 0 or (clean.high < 0 and (adaptive.value <= -clean.value or not above_chance)):
         return Verdict("hurts", f"Gains in points: {parts}.")
     chance = "" if above_chance else "; what is left is chance"
     return Verdict("unclear", f"Gains in points: {parts}{chance}.")
