@@ -97,9 +97,9 @@ def measure(task: Task, samples: int) -> tuple[float, float, Array]:
 def notes(samples: int, most: float, facts: dict[str, Any]) -> list[str]:
     """Return what the reader must know beside the numbers."""
     return [
-        f"{samples} samples of {FEATURES} features and {CLASSES} classes, every tenth label flipped. Encoder: H, RZ,",
-        f"RX on 4 qubits; noise: amplitude damping and depolarizing {STRENGTH} after each gate; Frobenius distances.",
-        "Processor time of all cores, one call each; the highest resident memory, with everything loaded.",
+        f"{samples} samples of {FEATURES} features and {CLASSES} classes, a tenth of the labels flipped. Encoder: H,",
+        f"RZ, RX on 4 qubits; noise: amplitude damping and depolarizing {STRENGTH} after each gate; Frobenius",
+        "distances. Processor time of all cores, one call each; the highest resident memory, with everything loaded.",
         f"{K} neighbours vote; NeighbourVote and scikit-learn give every sample the same share of votes.",
         "",
         f"Aim: at most {AIM / 1024:g} GiB: {'met' if most <= AIM else 'missed'}, {number(most)} MiB.",
