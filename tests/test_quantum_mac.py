@@ -21,6 +21,7 @@ from redqubit.models.initial import convolution, linear
 from redqubit.models.quantum_mac import quantum_mac
 from redqubit.models.quantum_products import InjectedCrosstalk, QuantumProducts
 from redqubit.quantum import Circuit
+from redqubit.quantum.lint import lint
 from redqubit.quantum.multiplication import NAIROBI, DataQubit, Device, product_circuit, product_noise
 from redqubit.quantum.noise import Crosstalk, Rule, with_noise
 
@@ -84,6 +85,11 @@ def test_pairs_change_nothing_without_a_channel_of_crosstalk(pairs: int) -> None
     assert torch.equal(layer_of(product_circuit(pairs), 0.4, noise=without, method="density-matrix")(x), plain)
     disturbed = layer_of(product_circuit(pairs), 0.4, noise=full, method="density-matrix")(x)
     assert float((disturbed - plain).detach().abs().max()) > 0.05
+
+
+def test_the_linter_says_that_pairs_alone_have_no_effect() -> None:
+    found = next(f for f in lint(product_circuit(2), wires=[0]) if f.code == "RQ005")
+    assert [gate.text for gate in found.gates].count("CX on 1,2") == 4
 
 
 def test_pairs_in_a_network_change_nothing_where_the_device_has_no_crosstalk() -> None:

@@ -14,11 +14,13 @@ from redqubit.defenses.base import (
     Suspicion,
     Vote,
 )
+from redqubit.defenses.crosstalk import CrosstalkInjection
 from redqubit.defenses.defended import Defended
 from redqubit.defenses.denoising import Denoiser, DenoisingAutoencoder, train_denoiser
 from redqubit.defenses.fine_pruning import FinePruning, PruningPoint, pruning_curve
 from redqubit.defenses.gaussian_noise import GaussianNoise, equal_power
 from redqubit.defenses.neural_cleanse import NeuralCleanse, RestoredTriggers
+from redqubit.defenses.quantum_noise import QuantumNoise
 from redqubit.defenses.sanitizer import ClassVote, NeighbourVote
 from redqubit.defenses.smoothing import Certificates, RandomizedSmoothing, Smoothed
 from redqubit.defenses.ss_dpa import SSDPA, one_by_one
@@ -33,6 +35,7 @@ __all__ = [
     "AdversarialTraining",
     "Certificates",
     "ClassVote",
+    "CrosstalkInjection",
     "Defended",
     "Defense",
     "Denoiser",
@@ -47,6 +50,7 @@ __all__ = [
     "NeuralCleanse",
     "Part",
     "PruningPoint",
+    "QuantumNoise",
     "RandomizedSmoothing",
     "RestoredTriggers",
     "Smoothed",
