@@ -12,7 +12,8 @@ import pytest
 import torch
 import torchmetrics.image.lpip
 from scipy.ndimage import gaussian_filter
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, mean_squared_error
+from sklearn.metrics.pairwise import cosine_similarity as pairwise_cosine
 from torch import nn
 
 from redqubit.errors import UsageError
@@ -21,11 +22,13 @@ from redqubit.metrics import (
     accuracy,
     attack_success_rate,
     backdoor_success_rate,
+    cosine_similarity,
     is_correct,
     linf_distance,
     lpips,
     psnr,
     robust_accuracy,
+    squared_error,
     ssim,
     worst_case,
 )
@@ -40,6 +43,20 @@ def test_accuracy_equals_scikit_learn() -> None:
     found = accuracy(is_correct(logits, y))
     assert found.value == pytest.approx(accuracy_score(y.numpy(), logits.argmax(1).numpy()))
     assert found.n == 200
+
+
+def test_reconstructions_are_measured_as_scikit_learn_does() -> None:
+    random = torch.Generator().manual_seed(0)
+    x, changed = torch.randn(2, 30, 1, 4, 5, generator=random)
+    a, b = x.flatten(1).numpy(), changed.flatten(1).numpy()
+    assert squared_error(x, changed).mean().item() == pytest.approx(mean_squared_error(a, b), rel=1e-5)
+    assert squared_error(x, changed)[3].item() == pytest.approx(mean_squared_error(a[3], b[3]), rel=1e-5)
+    np.testing.assert_allclose(cosine_similarity(x, changed), np.diag(pairwise_cosine(a, b)), rtol=1e-4, atol=1e-6)
+    whole = cosine_similarity(x.reshape(1, -1), changed.reshape(1, -1)).item()
+    assert whole == pytest.approx(pairwise_cosine(a.reshape(1, -1), b.reshape(1, -1)).item(), rel=1e-4)
+    for measure in (squared_error, cosine_similarity):
+        with pytest.raises(UsageError, match="`changed` must pair with `x`"):
+            measure(x, changed[:3])
 
 
 def test_robust_accuracy_counts_survivors_among_all() -> None:

@@ -284,6 +284,11 @@ def check_classifier(model: nn.Module, clean: Dataset) -> None:
         raise UsageError(f"Argument `model` must return finite logits, but {name} returned {out.tolist()}: retrain it.")
 
 
+def spawned(generator: torch.Generator) -> torch.Generator:
+    """Return a generator for a defended model to keep, seeded from this one."""
+    return torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+
+
 def check_images(clean: Dataset, method: str) -> None:
     """Raise an error when the samples are no images."""
     if clean.x.ndim != 4:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from redqubit.data import Dataset
-from redqubit.defenses.base import DEFENSES, Defense
+from redqubit.defenses.base import DEFENSES, Defense, spawned
 from redqubit.errors import UsageError
 from redqubit.models.base import evaluating
 from redqubit.registry import unknown
@@ -222,8 +222,3 @@ def with_noise(model: nn.Module, sigmas: Mapping[str, float], on: str, generator
 def rms(values: Tensor) -> float:
     """Return the root of the mean square."""
     return float(values.detach().square().mean().sqrt())
-
-
-def spawned(generator: torch.Generator) -> torch.Generator:
-    """Return a generator of its own for a model, seeded from this one."""
-    return torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=generator)))

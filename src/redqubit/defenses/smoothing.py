@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from redqubit.data import Dataset
-from redqubit.defenses.base import DEFENSES, Defense
+from redqubit.defenses.base import DEFENSES, Defense, spawned
 from redqubit.errors import UsageError
 from redqubit.models.base import evaluating
 from redqubit.statistics import Proportion
@@ -155,8 +155,7 @@ class RandomizedSmoothing(Defense):
 
     def repair(self, model: nn.Module, clean: Dataset, generator: torch.Generator) -> nn.Module:
         """Train this model under noise, where asked for, and smooth it."""
-        own = torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-        smoothed = Smoothed(model, self.sigma, self.samples, own)
+        smoothed = Smoothed(model, self.sigma, self.samples, spawned(generator))
 
         def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
             return cross_entropy(model(smoothed.noisy(x, 1)), y)
