@@ -59,7 +59,8 @@ class QuantumProducts(nn.Module):
         Var[out] = sum_j (s^2 - (g_j x_j w_j + s b_j)^2) / S
 
     exactly; the sum is drawn from the normal distribution with these moments, afresh in every pass. Inputs beyond
-    max|x| of the calibration are cut to it: they have no angle. Zeros of a padding are products like any other.
+    max|x| of the calibration are cut to it, as they have no angle, and get no gradient. Zeros of a padding are products
+    like any other.
 
     Args:
         layer: What it stands for; not changed.
@@ -70,8 +71,13 @@ class QuantumProducts(nn.Module):
         disturbed: Which weights, bool, shape of the weight.
         calibrate_offset: Whether the known sum of offsets is subtracted.
         generator: Source of the noise; on another device than the CPU it draws faster there, but other numbers.
+
+    Attributes:
+        is_random: Whether two passes over the same inputs differ.
+        n_disturbed: Number of weights with crosstalk.
     """
 
+    limit: Tensor
     kernel: Tensor
     bias: Tensor
     spread: Tensor
@@ -91,7 +97,7 @@ class QuantumProducts(nn.Module):
     ) -> None:
         super().__init__()
         self.multiply, self.with_squares = _operations(layer)
-        self.limit, self.shots, self.generator = limit, shots, generator
+        self.shots, self.generator = shots, generator
         self.n_disturbed = 0 if disturbed is None else int(disturbed.sum())
         self.is_random = shots is not None
         w = layer.weight.detach().double()
@@ -115,8 +121,9 @@ class QuantumProducts(nn.Module):
         scale = limit * float(w.abs().max())
         per_shot = 0.0 if shots is None else 1 / shots
         constants = {
+            "limit": w.new_tensor(limit),
             "kernel": gain * w,
-            "bias": torch.zeros(len(w)) if layer.bias is None else layer.bias.detach(),
+            "bias": w.new_zeros(len(w)) if layer.bias is None else layer.bias.detach().double(),
             "spread": torch.cat(  # by which x and x^2 enter the variance
                 [-2 * per_shot * scale * offset * gain * w, (1 - per_shot) * scatter - per_shot * (gain * w).square()],
                 1,
