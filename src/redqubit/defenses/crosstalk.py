@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from redqubit.data import Dataset
-from redqubit.defenses.base import DEFENSES, Defense
+from redqubit.defenses.base import DEFENSES, Defense, spawned
 from redqubit.models import InjectedCrosstalk, quantum_mac
 from redqubit.models.quantum_products import Selection, Variant
 from redqubit.quantum.multiplication import NAIROBI, Device
@@ -68,5 +68,5 @@ class CrosstalkInjection(Defense):
             crosstalk=self.injected,
             calibrate_offset=self.calibrate_offset,
             leave=self.leave,
-            generator=torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=generator))),
+            generator=spawned(generator),
         )

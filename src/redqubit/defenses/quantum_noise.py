@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from redqubit.data import Dataset
-from redqubit.defenses.base import DEFENSES, Defense
+from redqubit.defenses.base import DEFENSES, Defense, spawned
 from redqubit.models import quantum_mac
 from redqubit.quantum.multiplication import NAIROBI, Device
 
@@ -49,5 +49,5 @@ class QuantumNoise(Defense):
             shots=self.shots,
             calibrate_offset=self.calibrate_offset,
             leave=self.leave,
-            generator=torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=generator))),
+            generator=spawned(generator),
         )
