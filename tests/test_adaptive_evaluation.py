@@ -318,7 +318,7 @@ def test_draws_are_doubled_until_gradients_agree(plain: nn.Module, test_set: Dat
     )
     assert found.converged
     assert found.draws > 1
-    assert found.agreement >= 0.5
+    assert found.agreement >= 0.8
     assert [k for k, _ in found.accuracy] == [2**i for i in range(len(found.accuracy))]
     assert found.accuracy[-1][0] == 2 * found.draws
     assert found.accuracy[-1][1].value < found.accuracy[0][1].value - 0.05
@@ -329,12 +329,12 @@ def test_the_limit_is_told(plain: nn.Module, test_set: Dataset) -> None:
     found = converged_draws(Rippled(plain, 300.0), FGSM(0.1), some.x, some.y, limit=4, draws=1, generator=seeded())
     assert not found.converged
     assert found.draws == 4
-    assert found.agreement < 0.5
+    assert found.agreement < 0.8
 
 
 def test_agreement_is_the_share_of_the_signal() -> None:
     class Steep(nn.Module):
-        """A loss gradient along a fixed vector plus noise of the same length."""
+        """A loss gradient along a fixed vector, plus noise half as long again."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -342,14 +342,14 @@ def test_agreement_is_the_share_of_the_signal() -> None:
 
         def forward(self, x: Tensor) -> Tensor:
             noise = torch.randn(x.shape, generator=self.generator)
-            z = (x * (1 + 2 * noise)).sum(1)
-            return torch.stack([z, -z + 2 * (x * 2 * noise).sum(1).detach()], 1) / 1e4
+            z = (x * (1 + 1.5 * noise)).sum(1)
+            return torch.stack([z, -z], 1) / 1e4
 
     x = torch.rand(64, 400, generator=seeded())
     found = converged_draws(Steep(), FGSM(0.1), x, torch.zeros(64).long(), draws=2, limit=64, generator=seeded())
-    share = 1 / (1 + 4 / found.draws)  # of the power of a mean of K draws
-    assert found.draws == 4
-    assert found.agreement == pytest.approx(share, abs=0.1)
+    share = 1 / (1 + 1.5**2 / found.draws)  # of the power of a mean of K draws
+    assert found.draws == 16
+    assert found.agreement == pytest.approx(share, abs=0.03)
 
 
 def test_what_has_no_gradient_or_no_randomness_needs_one_draw(plain: nn.Module, test_set: Dataset) -> None:

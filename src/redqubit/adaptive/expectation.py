@@ -13,7 +13,7 @@ from redqubit.evasion.base import evaluation_mode, is_random
 from redqubit.statistics import Difference, MeanProportion, paired_shares
 from redqubit.training import BATCH
 
-AGREED = 0.5  # cosine of two gradients of K draws each from which as much of them is signal as noise
+AGREED = 0.8  # least cosine of two gradients of K draws each, which is the share of their power that is signal
 
 
 @dataclass(frozen=True)

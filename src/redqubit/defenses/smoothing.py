@@ -76,15 +76,18 @@ class Smoothed(nn.Module):
     @torch.no_grad()
     def votes(self, x: Tensor, n: int) -> Tensor:
         """Return how many of n noisy copies of each input get each class, (B, n_classes)."""
-        at_once = max(1, BATCH // len(x))
         counts: list[Tensor] = []
         with evaluating(self):
-            for start in range(0, n, at_once):
-                k = min(at_once, n - start)
-                logits = self.model(self.noisy(x, k))
-                chosen = logits.argmax(1).view(k, len(x))
-                counts.append((chosen[..., None] == torch.arange(logits.shape[1], device=x.device)).sum(0))
-        return torch.stack(counts).sum(0)
+            for batch in x.split(BATCH):
+                at_once = BATCH // len(batch)
+                each = [self._counted(batch, min(at_once, n - start)) for start in range(0, n, at_once)]
+                counts.append(torch.stack(each).sum(0))
+        return torch.cat(counts)
+
+    def _counted(self, x: Tensor, n: int) -> Tensor:
+        logits: Tensor = self.model(self.noisy(x, n))
+        chosen = logits.argmax(1).view(n, len(x), 1)
+        return (chosen == torch.arange(logits.shape[1], device=x.device)).sum(0)
 
     def predict(self, x: Tensor, *, n: int = 1000, alpha: float = 0.001) -> Tensor:
         """Return the class with most votes, (B,); -1 where it beats the second by what chance may do.
