@@ -1,14 +1,13 @@
 """What the results say about the paper's claims."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from redqubit.experiments.quid import published
 from redqubit.experiments.quid.config import SOURCE, QUIDStudy
 from redqubit.experiments.quid.defended import defended, table7
-from redqubit.experiments.quid.encoders import CONTROL, NO_H, USUAL
 from redqubit.experiments.quid.figures import autoencoders, figures
 from redqubit.experiments.quid.plan import ADAPTIVE, BILEVEL, CLEAN, CONTROLS, EXACT, SPSA, Spec, environments
+from redqubit.experiments.quid.separability import LESS, MORE, Status, agreed, distances, encodings
 from redqubit.experiments.quid.table import Table, minus, over_tasks
 from redqubit.experiments.quid.tables import by_environment, environment, table2, table3, table6
 from redqubit.experiments.quid.trust import flags, limits
@@ -16,10 +15,7 @@ from redqubit.experiments.seeds import difference, mean, points, seeds, sign
 from redqubit.result import Finding, Result, Summary
 from redqubit.statistics import Difference
 
-Status = Literal["holds", "fails", "unclear", "info"]
 LITTLE = 0.03  # difference of accuracies that does not matter
-LESS: dict[int, Status] = {-1: "holds", 0: "unclear", 1: "fails"}  # of a claim that something is less
-MORE: dict[int, Status] = {1: "holds", 0: "unclear", -1: "fails"}
 
 
 def summarise(config: QUIDStudy, results: Sequence[Result]) -> Summary:
@@ -34,8 +30,8 @@ def summarise(config: QUIDStudy, results: Sequence[Result]) -> Summary:
         *_devices(config, table),
         *_bilevel(config, table),
         *_defenses(config, table),
-        *_distances(config, table),
-        *_encodings(config, table),
+        *distances(config, table),
+        *encodings(config, table),
         *_large(config, table),
         *(Finding(f"Doubt about the paper: {text}") for text in published.DOUBTS),
     ]
@@ -101,11 +97,6 @@ def _where(config: QUIDStudy) -> str:
     return f"ratio {config.ratio:g}, mean over {', '.join(t.name for t in config.tasks)}"
 
 
-def _all(signs: Sequence[int], verdicts: dict[int, Status]) -> Status:
-    """Return the verdict on which all agree, or unclear."""
-    return verdicts[signs[0]] if len(set(signs)) == 1 else "unclear"
-
-
 def _against_random(config: QUIDStudy, table: Table) -> list[Finding]:
     found = _differences(config, table, "quid", "random")
     if not found:
@@ -113,7 +104,7 @@ def _against_random(config: QUIDStudy, table: Table) -> list[Finding]:
     return [
         Finding(
             "QUID costs more accuracy than random label flips.",
-            _all([sign(d) for d in _main(found)], LESS),
+            agreed([sign(d) for d in _main(found)], LESS),
             f"QUID minus random, {_where(config)}: {_listed(found)}. Random flips minus none: "
             + _listed(_differences(config, table, "random", CLEAN)),
             "48 to 75 points with noise",
@@ -246,7 +237,7 @@ def _devices(config: QUIDStudy, table: Table) -> list[Finding]:
     return [
         Finding(
             "On noise models of devices QUID costs more accuracy than random label flips.",
-            _all(signs, LESS),
+            agreed(signs, LESS),
             f"QUID minus random, ratio {config.ratio:g}, mean over {' and '.join(t.name for t in config.tasks[:2])}: "
             + "; ".join(parts),
             "61 to 66 points",
@@ -299,7 +290,7 @@ def _defenses(config: QUIDStudy, table: Table) -> list[Finding]:
     return [
         Finding(
             f"SS-DPA with {config.k} parts lessens what QUID costs.",
-            _all([sign(d) for d in voted.values()], MORE),
+            agreed([sign(d) for d in voted.values()], MORE),
             f"accuracy with SS-DPA minus without, {over}: {listed(voted)}; without poison "
             f"{points(gain(CLEAN, 0.0, 'ss_dpa'))}. Certified against one flip at ratio {ratios[-1]:g}: "
             f"{mean(certified).percent()} % of the test samples",
@@ -307,14 +298,14 @@ def _defenses(config: QUIDStudy, table: Table) -> list[Finding]:
         ),
         Finding(
             "A vote of neighbours in state space on each label lessens what QUID costs.",
-            _all([sign(d) for d in cleaned.values()], MORE),
+            agreed([sign(d) for d in cleaned.values()], MORE),
             f"relabelled minus no defense, {over}: {listed(cleaned)}; without poison "
             f"{points(gain(CLEAN, 0.0, usual))}. A vote of class means, dropped: {listed(grouped)}",
             "not tried",
         ),
         Finding(
             "State space is a better place for that vote than the latents.",
-            _all([sign(d) for d in dropped.values()], MORE),
+            agreed([sign(d) for d in dropped.values()], MORE),
             f"neighbours, dropped, states minus latents, {over}: {listed(dropped)}",
             "not tried",
         ),
@@ -332,70 +323,6 @@ def _withstands(gains: Sequence[Difference | None]) -> Status:
     if any(d is None or d.high < LITTLE for d in gains):
         return "fails"
     return "holds" if all(sign(d) > 0 for d in gains) else "unclear"
-
-
-def _distances(config: QUIDStudy, table: Table) -> list[Finding]:
-    def over(distance: str, noise: str, encoder: str = USUAL) -> dict[int, float]:
-        found = [table.agreement(task=t.name, distance=distance, noise=noise, encoder=encoder) for t in config.tasks]
-        return over_tasks(found)
-
-    if not over("frobenius", config.noise):
-        return []
-    best = {m: difference(over("frobenius", config.noise), over(m, config.noise)) for m in ("hilbert-schmidt", "trace")}
-    latents = difference(over("frobenius", ""), over(CONTROL, "", "none"))
-    seconds = {
-        m: sum(
-            r.value
-            for r in table.results
-            if r.metric == "agreement_seconds" and r.config.get("distance") == m and r.config["noise"]
-        )
-        for m in published.SECONDS
-    }
-    without = difference(over("frobenius", "", NO_H), over("frobenius", ""))
-    return [
-        Finding(
-            "The Frobenius distance suggests labels best.",
-            _all([sign(d) for d in best.values()], MORE),
-            "Frobenius minus others, with noise, mean over "
-            + f"{', '.join(t.name for t in config.tasks)}: "
-            + "; ".join(f"{m} {points(d)}" for m, d in best.items())
-            + ". Time in this run, Frobenius 1: "
-            + ", ".join(f"{m} {seconds[m] / seconds['frobenius']:.1f}" for m in ("hilbert-schmidt", "trace")),
-            "0 to 7.3 points over Hilbert-Schmidt, −0.3 to +1.0 over trace; times 3.4 and 4.5",
-        ),
-        Finding(
-            "Encoded states suggest labels better than the latents that are encoded.",
-            MORE[sign(latents)],
-            f"Frobenius without noise minus Euclidean distance of latents: {points(latents)}. RZ and RX without H, "
-            f"where half of the latents have no effect, minus with H: {points(without)}",
-            "not tried",
-        ),
-    ]
-
-
-def _encodings(config: QUIDStudy, table: Table) -> list[Finding]:
-    def at(p: float, encoder: str) -> dict[int, float]:
-        return over_tasks([table.agreement(p=p, encoder=encoder)])
-
-    out = []
-    for name in ("amplitude, one gate", "amplitude, decomposed"):
-        found = {p: difference(at(p, name), at(p, "angle")) for p in config.strengths}
-        if any(d is None for d in found.values()):
-            return []
-        plain = [sign(d) for p, d in found.items() if p == 0]
-        noisy = [sign(d) for p, d in found.items() if p > 0]
-        holds = bool(plain) and plain[0] < 0 and all(s > 0 for s in noisy)
-        fails = bool(plain and plain[0] > 0) or any(s < 0 for s in noisy)
-        out.append(
-            Finding(
-                "Amplitude encoding suggests labels worse than angle encoding without noise and better with it "
-                f"({name}).",
-                "holds" if holds else "fails" if fails else "unclear",
-                "amplitude minus angle: " + "; ".join(f"p = {p:g} {points(d)}" for p, d in found.items()),
-                "holds",
-            )
-        )
-    return out
 
 
 def _large(config: QUIDStudy, table: Table) -> list[Finding]:
