@@ -28,6 +28,7 @@ sys.path.append(str(FOLDER))
 import heads  # noqa: E402
 import noisy_attack  # noqa: E402
 import peers  # noqa: E402
+import qnad  # noqa: E402
 import quid  # noqa: E402
 import scale  # noqa: E402
 import screening  # noqa: E402
@@ -214,6 +215,16 @@ def test_screening_scores_every_label_and_the_vote_is_that_of_scikit_learn() -> 
     assert np.abs(scores["NeighbourVote, features"] - theirs).max() <= screening.TOLERANCE
     assert np.abs(scores["NeighbourVote, noisy states"] - theirs).max() > screening.TOLERANCE
     assert 0.05 < (theirs > 0.5).mean() < 0.2
+
+
+def test_qnad_times_the_same_tasks_of_both_networks() -> None:
+    assert qnad.noise_fits()
+    nets, x, y = qnad.networks()
+    found = {key: call() for key, call in qnad.calls(nets, x[:4], y[:4]).items()}
+    assert [v.shape for v in found.values()] == [(4, 10), (4, 10), (4, 1, 28, 28), (4, 1, 28, 28)]
+    assert not found["forward", "noisy"].requires_grad
+    assert not torch.allclose(found["forward", "plain"], found["forward", "noisy"], atol=0.1)
+    assert qnad.ratios({("a", "plain"): [1.0, 2.0], ("a", "noisy"): [3.0, 4.0]}, "a") == [3, 2]
 
 
 @pytest.mark.parametrize("step", [heads.Step("head", 5), heads.Step("whole", 5, 32)], ids=lambda step: step.part)
