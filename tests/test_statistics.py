@@ -152,6 +152,9 @@ def test_pairing_removes_the_spread_between_seeds() -> None:
 def test_equal_differences_have_no_spread() -> None:
     found = paired_bootstrap([1.0] * 30, [0.5] * 30, generator=generator())
     assert (found.value, found.low, found.high, found.method) == (0.5, 0.5, 0.5, "constant")
+    assert 0.6 - 0.5 != 0.8 - 0.7
+    rounded = paired_bootstrap([0.6, 0.8], [0.5, 0.7], generator=generator())
+    assert rounded.method == "constant"
 
 
 @pytest.mark.parametrize(("a", "b"), [([1.0], [1.0]), ([1, 2], [1, 2, 3]), ([1, math.nan], [1, 2])])
