@@ -6,12 +6,12 @@ from redqubit.experiments.quid.table import Table
 from redqubit.experiments.quid.tables import environment
 from redqubit.result import Flag
 
-WRONG = 0.6  # share of poisoned samples that random flips must give another label; below it poison is no poison
+WRONG = 0.6  # least share of the chosen samples whose label must change: below it a poison is hardly one
 
 
 def flags(config: QUIDStudy, table: Table) -> tuple[Flag, ...]:
     """Return the trust checks."""
-    return (*_learns(config, table), *_poisoned(config, table))
+    return (*_learns(config, table), *_poisoned(table))
 
 
 def _learns(config: QUIDStudy, table: Table) -> list[Flag]:
@@ -41,7 +41,7 @@ def _learns(config: QUIDStudy, table: Table) -> list[Flag]:
     return out
 
 
-def _poisoned(config: QUIDStudy, table: Table) -> list[Flag]:
+def _poisoned(table: Table) -> list[Flag]:
     """Return whether poisons change as many labels as they may."""
     out = []
     for poison in ("random", "quid", "farthest", "cyclic"):
@@ -61,7 +61,6 @@ def _poisoned(config: QUIDStudy, table: Table) -> list[Flag]:
                     poison,
                 )
             )
-    del config
     return out
 
 
