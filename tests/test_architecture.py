@@ -49,8 +49,8 @@ MAY_IMPORT = {
     "sanity": GROUND | MEASURES | {"evasion", "models", "result"},
     "experiments": GROUND
     | MEASURES
-    | {"backdoors", "config", "defenses", "defending", "device", "evasion", "explain", "models", "poisoning", "result"}
-    | {"runner", "sanity", "search", "version", "victims"},
+    | {"adaptive", "backdoors", "config", "defenses", "defending", "device", "evasion", "explain", "models"}
+    | {"poisoning", "result", "runner", "sanity", "search", "version", "victims"},
     "auditing": GROUND
     | MEASURES
     | {"backdoors", "config", "device", "evasion", "models", "poisoning", "report", "result", "runner", "sanity"}

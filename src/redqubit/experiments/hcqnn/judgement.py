@@ -1,0 +1,52 @@
+"""What a defense is worth over seeds."""
+
+from dataclasses import dataclass, replace
+
+from redqubit.adaptive import Verdict, decide
+from redqubit.experiments.hcqnn.config import Task
+from redqubit.experiments.hcqnn.networks import NONE
+from redqubit.experiments.hcqnn.plan import GREY
+from redqubit.experiments.hcqnn.table import Table, gain, mean_of
+from redqubit.experiments.seeds import sign
+from redqubit.statistics import Difference
+
+FLOWERS = 3  # classes of Iris
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a defense changes, accuracy with it minus without, over seeds.
+
+    Attributes:
+        clean: On clean samples.
+        grey: Under FGSM made on the bare network.
+        adaptive: Under the worst of all attacks.
+        verdict: What this says.
+    """
+
+    clean: Difference
+    grey: Difference
+    adaptive: Difference
+    verdict: Verdict
+
+
+def judged(table: Table, task: Task, defense: str, eps: float, network: str = "circuit") -> Judged | None:
+    """Judge a defense of one task at one radius; None with fewer than two seeds."""
+    clean = gain(table.accuracy(task.name, defense, network=network), table.accuracy(task.name, network=network))
+    grey = gain(
+        table.accuracy(task.name, defense, GREY, eps, network), table.accuracy(task.name, NONE, GREY, eps, network)
+    )
+    left = table.worst(task.name, defense, eps, network=network)
+    adaptive = gain(left, table.worst(task.name, defense, eps, "without", network))
+    if clean is None or grey is None or adaptive is None:
+        return None
+    above = mean_of(left).low > 1 / (len(task.classes) or FLOWERS)
+    verdict = decide(
+        clean=_cautious(clean), unaware=[_cautious(grey)], adaptive=_cautious(adaptive), above_chance=above
+    )
+    return Judged(clean, grey, adaptive, verdict)
+
+
+def _cautious(d: Difference) -> Difference:
+    """Return a difference whose interval holds 0 where a few seeds merely happen to agree."""
+    return d if sign(d) else replace(d, low=min(d.low, 0.0), high=max(d.high, 0.0))
