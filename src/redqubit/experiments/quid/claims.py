@@ -51,10 +51,18 @@ def summarise(config: QUIDStudy, results: Sequence[Result]) -> Summary:
         findings=tuple(found),
         panels=tuple(panels),
         flags=flags(config, table),
-        cost={"networks trained": sum(r.metric in ("accuracy_exact", "certified") for r in results)},
+        cost={"networks trained": sum(_trained(config, r) for r in results)},
         source=SOURCE,
         limits=limits(config),
     )
+
+
+def _trained(config: QUIDStudy, r: Result) -> int:
+    """Return how many networks were trained for the model that a result is of, once for each."""
+    if r.metric == "certified":
+        return config.k
+    last = r.metric == "accuracy" and r.config.get("epoch") == config.epochs
+    return int(r.metric == "accuracy_exact" or last)
 
 
 def _models(config: QUIDStudy, table: Table, regime: str, poison: str, *, radian: bool = False) -> list[Spec]:
