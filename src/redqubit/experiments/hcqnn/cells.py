@@ -22,16 +22,17 @@ from redqubit.training import logits
 
 
 def cells(config: HCQNNStudy, setting: Setting) -> list[Cell]:
-    """Return one cell for each task and seed.
+    """Return one cell for each task and seed, seed by seed: a run that is cut short then has something of all tasks.
 
     Raises:
         UsageError: for a config that cannot run.
     """
     check(config)
+    tasks = tasks_for(config, setting.parts)
+    places = sorted((i, t) for t, task in enumerate(tasks) for i in range(len(task.seeds)))
     return [
-        Cell(cell_name(task, seed), partial(run, config, task, seed, setting))
-        for task in tasks_for(config, setting.parts)
-        for seed in task.seeds
+        Cell(cell_name(tasks[t], tasks[t].seeds[i]), partial(run, config, tasks[t], tasks[t].seeds[i], setting))
+        for i, t in places
     ]
 
 

@@ -13,7 +13,7 @@ from redqubit.experiments.hcqnn.restored import AFTER, BEFORE
 from redqubit.experiments.hcqnn.table import BySeed, Table, gain, mean_of
 from redqubit.experiments.hcqnn.tables import figure4, networks, table1, table2, verdicts
 from redqubit.experiments.hcqnn.trust import flags, limits
-from redqubit.experiments.seeds import points, seeds, sign
+from redqubit.experiments.seeds import gap, seeds, sign
 from redqubit.result import Finding, Result, Summary
 from redqubit.statistics import Difference
 
@@ -71,7 +71,7 @@ def _per_task(
 ) -> tuple[list[Difference | None], str]:
     """Return a comparison at all judged radii of all tasks, and the same in words."""
     found = {(task.name, eps): compare(task, eps) for task in tasks for eps in config.judged_eps}
-    return list(found.values()), "; ".join(f"{name} at {eps:g} {points(d)}" for (name, eps), d in found.items())
+    return list(found.values()), "; ".join(f"{name} at {eps:g} {gap(d)}" for (name, eps), d in found.items())
 
 
 def _unaware(config: HCQNNStudy, table: Table, tasks: Sequence[Task]) -> list[Finding]:
@@ -86,7 +86,8 @@ def _unaware(config: HCQNNStudy, table: Table, tasks: Sequence[Task]) -> list[Fi
         Finding(
             "The autoencoder helps against FGSM made on the bare circuit (grey-box).",
             agreed(found),
-            f"accuracy with the autoencoder minus without: {words}. With the circuit trained behind it: {behind}",
+            f"accuracy with the autoencoder minus without, in points: {words}. With the circuit trained behind "
+            f"it: {behind}",
             "MNIST: 48, 37 and 21 points at 0.15, 0.3 and 0.45",
         )
     ]
@@ -102,8 +103,8 @@ def _aware(config: HCQNNStudy, table: Table, tasks: Sequence[Task]) -> list[Find
                 left = mean_of(table.worst(task.name, PLACED, eps)).percent()
                 white = gain(table.accuracy(task.name, PLACED, WHITE, eps), table.accuracy(task.name, NONE, WHITE, eps))
                 parts.append(
-                    f"{task.name} at {eps:g}: {found.verdict.outcome}; the worst attack leaves {left} %, "
-                    f"{points(found.adaptive)} against no defense; FGSM alone, through the autoencoder, {points(white)}"
+                    f"{task.name} at {eps:g}: {found.verdict.outcome}; the worst attack leaves {left} %, a gain of "
+                    f"{gap(found.adaptive)}; FGSM alone, through the autoencoder, a gain of {gap(white)}"
                 )
     if not parts:
         return []
@@ -111,7 +112,7 @@ def _aware(config: HCQNNStudy, table: Table, tasks: Sequence[Task]) -> list[Find
         Finding(
             "The autoencoder helps before an attacker who knows it (white-box).",
             _of_all(judges),
-            ". ".join(parts),
+            f"gains over no defense, in points. {'. '.join(parts)}",
             "not tried",
         )
     ]
@@ -141,9 +142,9 @@ def _hardened(config: HCQNNStudy, table: Table, tasks: Sequence[Task]) -> list[F
                 Finding(
                     f"{_in_words(defense)} helps before an attacker who knows it.",
                     _of_all(list(found.values())),
-                    "; ".join(
-                        f"{name} at {eps:g}: {judge.verdict.outcome}, {points(judge.adaptive)}, on clean samples "
-                        f"{points(judge.clean)}"
+                    "gains over no defense under the worst attack, in points: "
+                    + "; ".join(
+                        f"{name} at {eps:g} {gap(judge.adaptive)}, {judge.verdict.outcome}"
                         for (name, eps), judge in found.items()
                     ),
                     "not tried",
@@ -181,7 +182,7 @@ def _against_training(config: HCQNNStudy, table: Table, tasks: Sequence[Task]) -
         (f"the worst of all attacks and {_in_words(fresh)[0].lower()}{_in_words(fresh)[1:]}", worst, "not tried"),
     ):
         found, words = _per_task(config, tasks, compare)
-        detail = f"autoencoder minus adversarial training: {words}"
+        detail = f"autoencoder minus adversarial training, in points: {words}"
         title = f"The autoencoder is better than adversarial training: {text}."
         out.append(Finding(title, agreed(found), detail, reported))
     return out
@@ -201,8 +202,8 @@ def _twin(config: HCQNNStudy, table: Table, tasks: Sequence[Task]) -> list[Findi
         Finding(
             "The circuit behind the autoencoder is more robust than its classical twin behind the same one.",
             agreed(found),
-            f"circuit minus twin, worst of all attacks: {words}. FGSM made on the bare network of each: "
-            f"{_per_task(config, tasks, grey)[1]}",
+            f"circuit minus twin, in points, under the worst of all attacks: {words}. FGSM made on the bare network "
+            f"of each: {_per_task(config, tasks, grey)[1]}",
             "no classical network was tried",
         )
     ]
@@ -243,14 +244,14 @@ def _clean(table: Table, tasks: Sequence[Task]) -> list[Finding]:
     worse = any(d is not None and d.high < -LITTLE for d in every)
 
     def listed(found: dict[str, Difference | None]) -> str:
-        return "; ".join(f"{name} {points(d)}" for name, d in found.items())
+        return "; ".join(f"{name} {gap(d)}" for name, d in found.items())
 
     return [
         Finding(
             f"The autoencoder leaves accuracy on clean samples as it is (within {100 * LITTLE:.0f} points).",
             "holds" if all(map(little, every)) else "fails" if worse else "unclear",
-            f"placed before a trained circuit minus none: {listed(placed)}. Circuit trained behind it minus none: "
-            f"{listed(behind)}",
+            f"in points, placed before a trained circuit minus none: {listed(placed)}. Circuit trained behind it "
+            f"minus none: {listed(behind)}",
             "training accuracy is nearly equal",
         )
     ]
