@@ -145,7 +145,7 @@ def test_fgsm_clips_no_feature_and_is_as_large_as_said() -> None:
     assert torch.allclose(moved.abs(), torch.full_like(moved, 0.6), atol=1e-5)
     pictures = samples(DIGITS, 0, HERE)
     assert (pictures.low, pictures.high) == (0, 1)
-    assert pictures.noisy(pictures.x, 1.0, torch.Generator()).aminmax() == (0, 1)
+    assert pictures.noisy(pictures.x, 1.0, torch.Generator()).unique()[[0, -1]].tolist() == [0, 1]
 
 
 def test_a_model_is_shown_inputs_that_mean_its_features() -> None:

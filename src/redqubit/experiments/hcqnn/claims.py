@@ -48,13 +48,17 @@ def summarise(config: HCQNNStudy, results: Sequence[Result]) -> Summary:
     ]
     return Summary(
         title="A denoising autoencoder before a quantum network: before attackers who know it",
-        subtitle="Independent replication: " + "; ".join(f"{t.name}, {seeds(len(t.seeds))}" for t in tasks),
+        subtitle="Independent replication: " + "; ".join(f"{t.name}, {seeds(table.n_seeds(t.name))}" for t in tasks),
         findings=tuple(found),
         panels=tuple(panels),
         flags=flags(config, table),
-        cost={"networks trained": sum(len(defenses(config, kind)) * len(t.seeds) for t in tasks for kind in KINDS)},
+        cost={
+            "networks trained": sum(
+                len(defenses(config, kind)) * table.n_seeds(t.name) for t in tasks for kind in KINDS
+            )
+        },
         source=SOURCE,
-        limits=limits(config),
+        limits=limits(config, table),
     )
 
 
@@ -131,6 +135,7 @@ def _hardened(config: HCQNNStudy, table: Table, tasks: Sequence[Task]) -> list[F
     out = []
     names = [name for name in defenses(config) if name != PLACED]
     for defense in names:
+        words = _in_words(defense)
         found = {
             (task.name, eps): judge
             for task in tasks
@@ -140,7 +145,7 @@ def _hardened(config: HCQNNStudy, table: Table, tasks: Sequence[Task]) -> list[F
         if found:
             out.append(
                 Finding(
-                    f"{_in_words(defense)} helps before an attacker who knows it.",
+                    f"{words[0].upper()}{words[1:]} helps before an attacker who knows it.",
                     _of_all(list(found.values())),
                     "gains over no defense under the worst attack, in points: "
                     + "; ".join(
@@ -156,10 +161,10 @@ def _hardened(config: HCQNNStudy, table: Table, tasks: Sequence[Task]) -> list[F
 def _in_words(defense: str) -> str:
     how, _, eps = defense.partition(" ")
     if how == "static":
-        return f"Adversarial training with examples made once at radius {eps}"
+        return f"adversarial training with examples made once at radius {eps}"
     if how == "online":
-        return f"On-line adversarial training at radius {eps}"
-    return "An autoencoder with the circuit trained behind it"
+        return f"on-line adversarial training at radius {eps}"
+    return "an autoencoder with the circuit trained behind it"
 
 
 def _against_training(config: HCQNNStudy, table: Table, tasks: Sequence[Task]) -> list[Finding]:
@@ -177,9 +182,9 @@ def _against_training(config: HCQNNStudy, table: Table, tasks: Sequence[Task]) -
     theirs = "22, 34 and 19 points at 0.15, 0.3 and 0.45"
     out = []
     for text, compare, reported in (
-        (f"examples made on the bare circuit and {_in_words(once)[0].lower()}{_in_words(once)[1:]}", grey, theirs),
-        (f"examples made on each network itself and {_in_words(once)[0].lower()}{_in_words(once)[1:]}", white, theirs),
-        (f"the worst of all attacks and {_in_words(fresh)[0].lower()}{_in_words(fresh)[1:]}", worst, "not tried"),
+        (f"examples made on the bare circuit and {_in_words(once)}", grey, theirs),
+        (f"examples made on each network itself and {_in_words(once)}", white, theirs),
+        (f"the worst of all attacks and {_in_words(fresh)}", worst, "not tried"),
     ):
         found, words = _per_task(config, tasks, compare)
         detail = f"autoencoder minus adversarial training, in points: {words}"

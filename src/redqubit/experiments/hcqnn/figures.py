@@ -28,8 +28,8 @@ def by_radius(config: HCQNNStudy, table: Table, *, of_pictures: bool) -> list[Pa
             Panel(
                 "curves",
                 f"{task.name}: accuracy by radius" + ("" if of_pictures else " (the paper's Figure 4)"),
-                f"FGSM on {table.trials(task.name):,} test samples; {seeds(len(task.seeds))}, 95 % interval. Grey-box: "
-                "made on the bare circuit. White-box: made on the network itself.",
+                f"FGSM on {table.trials(task.name):,} test samples; {seeds(table.n_seeds(task.name))}, 95 % interval. "
+                "Grey-box: made on the bare circuit. White-box: made on the network itself.",
                 section,
                 "accuracy",
                 "eps",
@@ -49,7 +49,7 @@ def figure5(config: HCQNNStudy, table: Table) -> list[Panel]:
         Panel(
             "curves",
             f"{task.name}: training accuracy by epoch (the paper's Figure 5)",
-            f"{task.n_train:,} pictures, circuit; {seeds(len(task.seeds))}, 95 % interval.",
+            f"{task.n_train:,} pictures, circuit; {seeds(table.n_seeds(task.name))}, 95 % interval.",
             "Figure 5: training",
             "train_accuracy",
             "epoch",

@@ -39,6 +39,10 @@ class Table:
         """Return what the worst of all attacks leaves of a network with a defense, or without it."""
         return self.by_seed("worst_accuracy", task, network=network, defense=defense, side=side, eps=eps)
 
+    def n_seeds(self, task: str) -> int:
+        """Return the number of seeds that were run."""
+        return len(self.accuracy(task))
+
     def trials(self, task: str) -> int:
         """Return the number of test samples of one seed."""
         return next((r.n or 0 for r in self.accuracy(task).values()), 0)

@@ -52,7 +52,9 @@ def is_full(config: HCQNNStudy, task: Task) -> bool:
 
 def size(table: Table, tasks: Sequence[Task]) -> str:
     """Say at which size some tasks were run."""
-    parts = [f"{t.name} {t.n_train:,} + {table.trials(t.name):,} samples, {seeds(len(t.seeds))}" for t in tasks]
+    parts = [
+        f"{t.name} {t.n_train:,} + {table.trials(t.name):,} samples, {seeds(table.n_seeds(t.name))}" for t in tasks
+    ]
     return f"{'; '.join(parts)}; each seed draws them anew."
 
 
@@ -80,7 +82,7 @@ def networks(config: HCQNNStudy, table: Table) -> list[Panel]:
                 labels,
                 task.encoding,
                 f"{task.n_train:,} + {task.n_test:,}",
-                len(task.seeds),
+                table.n_seeds(task.name),
                 weights[0],
                 clean[0],
                 weights[1],
@@ -285,7 +287,7 @@ def verdicts(config: HCQNNStudy, table: Table) -> list[Panel]:
                     f"radius {config.online_eps[0]:g}, and with {config.queries:,} queries without gradient. Gain: "
                     "what the worst leaves with the defense minus without it, in points, paired over seeds. Blocks the "
                     "unaware: helps against an attacker who does not know it, and no other. The last three numbers on "
-                    f"{n:,} samples of each of {seeds(len(task.seeds))}.",
+                    f"{n:,} samples of each of {seeds(table.n_seeds(task.name))}.",
                     "Defenses before an attacker who knows them",
                     data={
                         "columns": JUDGED,

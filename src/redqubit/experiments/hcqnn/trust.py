@@ -76,7 +76,7 @@ def _masked(config: HCQNNStudy, table: Table) -> list[Flag]:
     return out
 
 
-def limits(config: HCQNNStudy) -> tuple[str, ...]:
+def limits(config: HCQNNStudy, table: Table) -> tuple[str, ...]:
     """Return what this run does not show."""
     names = {task.name for task in config.tasks}
     out = [
@@ -90,7 +90,7 @@ def limits(config: HCQNNStudy) -> tuple[str, ...]:
     ]
     full = {task.name: task for task in PRESETS["paper"].tasks}
     if not {IRIS, MNIST} <= names or any(
-        len(t.seeds) < len(full[t.name].seeds) for t in config.tasks if t.name in full
+        table.n_seeds(t.name) < len(full[t.name].seeds) for t in config.tasks if t.name in full
     ):
         out.append("Fewer seeds than in --preset paper, or other data.")
     return tuple(out)
