@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -56,10 +57,16 @@ def test_amplitudes_do_not_know_brightness() -> None:
     assert sum(w.numel() for w in MODELS["hcqnn"]((4,), 3, generator=seeded()).parameters()) == 4 * 3 * 3 + 1
 
 
+@pytest.mark.parametrize("encoding", ["amplitude", "pooled"])
+def test_each_class_has_a_qubit(encoding: Literal["amplitude", "pooled"]) -> None:
+    net = HCQNN((1, 28, 28), 10, encoding=encoding, generator=seeded())
+    assert net.circuit.circuit.n_qubits == 10
+    assert net(torch.rand(2, 1, 28, 28, generator=seeded(1))).shape == (2, 10)
+
+
 @pytest.mark.parametrize(
     ("shape", "n_classes", "options", "message"),
     [
-        ((1, 28, 28), 9, {"encoding": "amplitude"}, "`n_classes` must be 8 or less"),
         ((1, 28, 28), 4, {"encoding": "angle"}, r"`shape` must be \(d,\) for angles"),
         ((4,), 3, {"encoding": "pooled"}, r"`shape` must be \(1, H, W\)"),
         ((3, 32, 32), 3, {"encoding": "amplitude"}, r"`shape` must be \(1, H, W\)"),

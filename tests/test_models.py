@@ -237,7 +237,7 @@ def make(name: str, seed: int = 0, shape: Sequence[int] = (1, 8, 8), n_classes: 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 5, 7), (3, 8, 6), (4,)])
 def test_registered_models_take_what_they_can_and_refuse_the_rest(name: str, shape: tuple[int, ...]) -> None:
-    takes_vectors, one_channel = name.startswith(("hybrid", "qnn")), name == "cosine_twin"
+    takes_vectors, one_channel = name.startswith(("hybrid", "qnn", "hcqnn")), name in ("cosine_twin", "hcqnn")
     if (len(shape) == 1 and not takes_vectors) or (shape[0] == 3 and one_channel):
         with pytest.raises(UsageError, match="Argument `input_shape`") as caught:
             make(name, shape=shape)
@@ -258,8 +258,8 @@ def test_registered_models_are_seeded_by_the_generator_alone(name: str) -> None:
     one, again, other = (make(name, seed).state_dict() for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(one[key], again[key]) for key in one)
-    biases = {key for key in one if key.endswith("bias")}
-    assert {key for key in one if torch.equal(one[key], other[key])} == biases  # which start at 0
+    fixed = {key for key in one if key.endswith(("bias", "sharpness"))}  # which start at a number of their own
+    assert {key for key in one if torch.equal(one[key], other[key])} == fixed
 
 
 @pytest.mark.parametrize("name", SMALL)

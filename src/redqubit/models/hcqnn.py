@@ -24,12 +24,12 @@ class HCQNN(FeatureClassifier):
     """encoder -> strongly entangling layers -> <Z> of the first C qubits, times a learned scale.
 
         angle:      RY(scale x_q + offset) on qubit q, for features (d,) on d qubits, C at least
-        amplitude:  pictures (1, H, W), 16 x 16 by bilinear interpolation, are the initial state of 8 qubits
-        pooled:     means of pictures over 4 x 4 parts; H, RZ(scale x + offset), RX(scale x + offset) on 8 qubits
+        amplitude:  pictures (1, H, W), 16 x 16 by bilinear interpolation, are the initial state of 8 qubits, C at least
+        pooled:     means of pictures over 4 x 4 parts; H, RZ(scale x + offset), RX(scale x + offset) on 8, C at least
 
     Args:
         shape: (d,) of features, or (1, H, W).
-        n_classes: Number of classes C, up to the number of qubits.
+        n_classes: Number of classes C, a qubit for each at least.
         encoding: "angle" for features, "amplitude" or "pooled" for pictures.
         layers: Strongly entangling layers.
         scale: Radians per unit of a feature.
@@ -38,7 +38,7 @@ class HCQNN(FeatureClassifier):
         generator: Source of the initial weights, uniform in [0, 2 pi).
 
     Raises:
-        UsageError: for a shape that the encoding does not take, or more classes than qubits.
+        UsageError: for a shape that the encoding does not take.
 
     Reference: Yang, Zhang and Yan, "Hybrid classical quantum neural network with high adversarial robustness", PMLR,
         section 3. Differs: encoding, circuit, read-out and sizes are not stated there.
@@ -75,16 +75,11 @@ class HCQNN(FeatureClassifier):
             n_qubits = max(shape[0], n_classes)
             encoder = encodings.angle(n_qubits, scale=scale, offset=offset)
         elif encoding == "amplitude":
-            n_qubits = 8
-            encoder = encodings.amplitude(n_qubits)
+            n_qubits = max(8, n_classes)
+            encoder = encodings.amplitude(n_qubits, SIDE**2)
         else:
-            n_qubits = 8
+            n_qubits = max(8, n_classes)
             encoder = encodings.angle(n_qubits, ("RZ", "RX"), scale=scale, offset=offset, hadamard=True)
-        if n_classes > n_qubits:
-            raise UsageError(
-                f"Argument `n_classes` must be {n_qubits} or less, a qubit for each, but is {n_classes}: take a "
-                "network with a linear head, such as `qnn`."
-            )
         self.encoding = encoding
         self.circuit = QuantumLayer(
             encoder + ansatzes.strongly_entangling(n_qubits, layers), wires=range(n_classes), generator=generator
@@ -96,7 +91,8 @@ class HCQNN(FeatureClassifier):
         if self.encoding == "angle":
             return pad(x, (0, self.circuit.n_inputs - x.shape[1]))
         if self.encoding == "pooled":
-            return nn.functional.adaptive_avg_pool2d(x, POOLED).flatten(1)
+            pooled = nn.functional.adaptive_avg_pool2d(x, POOLED).flatten(1)
+            return pad(pooled, (0, self.circuit.n_inputs - POOLED**2))
         return interpolate(x, size=(SIDE, SIDE), mode="bilinear", align_corners=False).flatten(1)
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -114,4 +110,8 @@ def hcqnn(input_shape: Sequence[int], n_classes: int, *, generator: torch.Genera
     """Return a circuit whose <Z> are the logits: angles of features and 3 layers, or amplitudes of pictures and 4."""
     if len(input_shape) == 1:
         return HCQNN(input_shape, n_classes, generator=generator)
+    if len(input_shape) != 3 or input_shape[0] != 1:
+        raise UsageError(
+            f"Argument `input_shape` must be (d,) or (1, H, W), but is {tuple(input_shape)}: average channels."
+        )
     return HCQNN(input_shape, n_classes, encoding="amplitude", layers=4, generator=generator)
