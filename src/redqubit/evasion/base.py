@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from redqubit.errors import UsageError
+from redqubit.evasion.shared_draws import several_draws
 from redqubit.registry import Registry, unknown
 
 AttackOn = Literal["logits", "softmax_output"]
@@ -130,15 +131,12 @@ def input_gradient(model: nn.Module, x: Tensor, y: Tensor, *, attack_on: AttackO
         tensor([[0.5000]])
     """
     leaf = x.detach().requires_grad_()
-
-    def one_draw() -> Tensor:
-        with torch.enable_grad():
-            loss = class_loss(model(leaf), y, attack_on).sum()
-            return torch.autograd.grad(loss, leaf)[0]
-
-    total = one_draw()
-    for _ in range(draws - 1):
-        total = total + one_draw()
+    total = torch.zeros_like(x)
+    with several_draws(model, leaf, draws) as passes:
+        for n in passes:
+            with torch.enable_grad():
+                loss = class_loss(model(leaf), y.repeat(n), attack_on).sum()
+                total += torch.autograd.grad(loss, leaf)[0]
     return total / draws if draws > 1 else total
 
 

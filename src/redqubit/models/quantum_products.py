@@ -74,6 +74,7 @@ class QuantumProducts(nn.Module):
 
     Attributes:
         is_random: Whether two passes over the same inputs differ.
+        draws: Draws of the noise per pass, 1 unless set: outputs (draws * B, ...), of which each draw has B in order.
         n_disturbed: Number of weights with crosstalk.
     """
 
@@ -97,7 +98,7 @@ class QuantumProducts(nn.Module):
     ) -> None:
         super().__init__()
         self.multiply, self.with_squares = _operations(layer)
-        self.shots, self.generator = shots, generator
+        self.shots, self.generator, self.draws = shots, generator, 1
         self.n_disturbed = 0 if disturbed is None else int(disturbed.sum())
         self.is_random = shots is not None
         w = layer.weight.detach().double()
@@ -149,8 +150,9 @@ class QuantumProducts(nn.Module):
         variance = self.multiply(self.with_squares(x), self.spread, self.constant)
         # above 0 but for rounding, and the slope of the root must stay finite
         sd = variance.clamp_(min=torch.finfo(mean.dtype).tiny).sqrt_()
-        noise = torch.randn(mean.shape, dtype=mean.dtype, generator=self.generator, device=self.generator.device)
-        return mean.addcmul_(sd, noise.to(mean.device))
+        shape = (self.draws, *mean.shape)
+        noise = torch.randn(shape, dtype=mean.dtype, generator=self.generator, device=self.generator.device)
+        return torch.addcmul(mean, sd, noise.to(mean.device)).flatten(0, 1)
 
 
 def _operations(
