@@ -441,6 +441,15 @@ def test_noise_without_strength_or_effect() -> None:
     assert lint(NOISELESS, noise=NoiseModel(readout=((0.01, 0.02),))) == ()
 
 
+def test_noise_that_adds_and_turns_gates_is_read_as_it_is() -> None:
+    circuit = upload(3) + ansatzes.sim(4, 3) + layer(3, "RX")
+    added = (Crosstalk((1, 2), 0.1), OverRotation(scale=0.02))
+    channels = NoiseModel((*added, *quid_noise(0.05).rules))
+    assert lint(circuit, noise=channels) == ()
+    idle = NoiseModel((*added, *quid_noise(0.0).rules))
+    assert codes(lint(circuit, noise=idle)) == ["RQ007"]
+
+
 def test_real_noise_passes_and_gates_are_judged_without_it() -> None:
     assert lint(NOISELESS, noise=quid_noise()) == ()
     assert codes(lint(NOISELESS, noise=device("ibm_kyiv"))) == []  # which has rules for other gates too

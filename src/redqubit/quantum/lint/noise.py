@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from redqubit.quantum.channels import Channel
-from redqubit.quantum.circuit import Circuit, Gate
+from redqubit.quantum.circuit import Circuit, Gate, Input, Weight
 from redqubit.quantum.lint.findings import LintFinding, counted, finding, gate_at, listed
 from redqubit.quantum.lint.probe import TOLERANCE, Probe
 from redqubit.quantum.measure import Basis, with_readout
@@ -117,9 +117,19 @@ def largest_change(circuit: Circuit, bases: Sequence[Basis], probe: Probe, place
 
 
 def _freed(circuit: Circuit, probe: Probe) -> tuple[Gate | Channel, ...]:
-    """Return the gates of the probe's free circuit with the channels of `circuit` between them."""
-    gates = iter(probe.free.gates)
-    return tuple(g if isinstance(g, Channel) else next(gates) for g in circuit.gates)
+    """Return the gates of the probe's free circuit with what the noise of `circuit` adds between them."""
+    left = list(zip(probe.circuit.gates, probe.free.gates, strict=True))
+    gates: list[Gate | Channel] = []
+    for item in circuit.gates:
+        is_own = isinstance(item, Gate) and bool(left) and _kind(item) == _kind(left[0][0])
+        gates.append(left.pop(0)[1] if is_own else item)
+    return tuple(gates)
+
+
+def _kind(gate: Gate | Channel) -> tuple[object, ...]:
+    """Return what over-rotation leaves of a gate; gates that noise adds, such as crosstalk, read nothing."""
+    angles = gate.angles if isinstance(gate, Gate) else ()
+    return gate.name, gate.wires, tuple(isinstance(a, Input | Weight) for a in angles)
 
 
 def _read(circuit: Circuit, bases: Sequence[Basis], z: Tensor) -> Tensor:
