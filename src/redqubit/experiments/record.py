@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from redqubit.result import Result
-from redqubit.statistics import Proportion
+from redqubit.statistics import MeanProportion, Proportion
 
 
 class Record:
@@ -28,3 +28,14 @@ class Record:
             self.results.append(
                 Result(self.experiment, self.cell, metric, p.value, config, p.low, p.high, p.k, p.n, seed)
             )
+
+    def draws(self, metric: str, hits: Tensor, seed: int, **more: object) -> None:
+        """Keep the share of hits among trials over draws (K, N); one draw is a share like any other."""
+        if len(hits) == 1:
+            self.share(metric, hits[0], seed, **more)
+            return
+        p = MeanProportion.of(hits)
+        config = {**self.config, **more}
+        self.results.append(
+            Result(self.experiment, self.cell, metric, p.value, config, p.low, p.high, n=p.n, seed=seed)
+        )
