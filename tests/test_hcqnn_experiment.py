@@ -234,15 +234,15 @@ def test_verdicts_follow_the_numbers() -> None:
     only_grey = verdicts(made(placed={GREY: 0.7, WHITE: 0.2}, worst={}))
     assert only_grey("(grey-box)") == "holds"
     assert only_grey("(white-box)") == "fails"
-    assert only_grey("examples made on the bare circuit") == "holds"
+    assert only_grey("made on the bare circuit the autoencoder is better") == "holds"
     assert only_grey("nearer to the clean ones") == "holds"
     assert only_grey("accuracy on clean samples") == "holds"
     sound = verdicts(made(placed={GREY: 0.7, WHITE: 0.7}, worst={PLACED: 0.7}))
     assert sound("(white-box)") == "holds"
-    assert sound("the worst of all attacks") == "holds"
+    assert sound("Under the worst attack") == "holds"
     beaten = verdicts(made(placed={}, worst={online(LAPTOP.online_eps[0]): 0.8}))
     assert beaten("On-line adversarial training at radius 0.1 helps") == "holds"
-    assert beaten("the worst of all attacks") == "fails"
+    assert beaten("Under the worst attack") == "fails"
 
 
 def test_what_stays_at_chance_helps_nobody() -> None:

@@ -25,12 +25,10 @@ def summarise(config: HCQNNStudy, results: Sequence[Result]) -> Summary:
     """Return the verdict and the panels."""
     table = Table(results)
     tasks = [task for task in config.tasks if table.accuracy(task.name)]
+    radii = sorted(config.judged_eps, reverse=True)
     found = [
-        *_unaware(config, table, tasks),
-        *_aware(config, table, tasks),
+        *(finding for eps in radii for finding in _by_radius(config, table, tasks, eps)),
         *_hardened(config, table, tasks),
-        *_against_training(config, table, tasks),
-        *_twin(config, table, tasks),
         *_restored(table, tasks),
         *_clean(table, tasks),
         *(Finding(f"Doubt about the paper: {text}") for text in published.DOUBTS),
@@ -70,53 +68,61 @@ def agreed(found: Sequence[Difference | None]) -> Status:
     return "fails" if -1 in signs and 1 not in signs else "unclear"
 
 
+def _by_radius(config: HCQNNStudy, table: Table, tasks: Sequence[Task], eps: float) -> list[Finding]:
+    """Return what is said of the autoencoder at one radius."""
+    return [
+        *_unaware(table, tasks, eps),
+        *_aware(table, tasks, eps),
+        *_against_training(config, table, tasks, eps),
+        *_twin(table, tasks, eps),
+    ]
+
+
 def _per_task(
-    config: HCQNNStudy, tasks: Sequence[Task], compare: Callable[[Task, float], Difference | None]
+    tasks: Sequence[Task], compare: Callable[[Task], Difference | None]
 ) -> tuple[list[Difference | None], str]:
-    """Return a comparison at all judged radii of all tasks, and the same in words."""
-    found = {(task.name, eps): compare(task, eps) for task in tasks for eps in config.judged_eps}
-    return list(found.values()), "; ".join(f"{name} at {eps:g} {gap(d)}" for (name, eps), d in found.items())
+    """Return a comparison of each task, and the same in words."""
+    found = {task.name: compare(task) for task in tasks}
+    return list(found.values()), "; ".join(f"{name} {gap(d)}" for name, d in found.items())
 
 
-def _unaware(config: HCQNNStudy, table: Table, tasks: Sequence[Task]) -> list[Finding]:
-    def grey(defense: str) -> Callable[[Task, float], Difference | None]:
-        return lambda task, eps: gain(
+def _unaware(table: Table, tasks: Sequence[Task], eps: float) -> list[Finding]:
+    def grey(defense: str) -> Callable[[Task], Difference | None]:
+        return lambda task: gain(
             table.accuracy(task.name, defense, GREY, eps), table.accuracy(task.name, NONE, GREY, eps)
         )
 
-    found, words = _per_task(config, tasks, grey(PLACED))
-    behind = _per_task(config, tasks, grey(BEHIND))[1]
+    found, words = _per_task(tasks, grey(PLACED))
     return [
         Finding(
-            "The autoencoder helps against FGSM made on the bare circuit (grey-box).",
+            f"The autoencoder helps against FGSM of radius {eps:g} made on the bare circuit (grey-box).",
             agreed(found),
-            f"accuracy with the autoencoder minus without, in points: {words}. With the circuit trained behind "
-            f"it: {behind}",
+            f"accuracy with the autoencoder minus without, in points: {words}. With the circuit trained behind it: "
+            f"{_per_task(tasks, grey(BEHIND))[1]}",
             "MNIST: 48, 37 and 21 points at 0.15, 0.3 and 0.45",
         )
     ]
 
 
-def _aware(config: HCQNNStudy, table: Table, tasks: Sequence[Task]) -> list[Finding]:
+def _aware(table: Table, tasks: Sequence[Task], eps: float) -> list[Finding]:
     judges, parts = [], []
     for task in tasks:
-        for eps in config.judged_eps:
-            found = judged(table, task, PLACED, eps)
-            if found is not None:
-                judges.append(found)
-                left = mean_of(table.worst(task.name, PLACED, eps)).percent()
-                white = gain(table.accuracy(task.name, PLACED, WHITE, eps), table.accuracy(task.name, NONE, WHITE, eps))
-                parts.append(
-                    f"{task.name} at {eps:g}: {found.verdict.outcome}; the worst attack leaves {left} %, a gain of "
-                    f"{gap(found.adaptive)}; FGSM alone, through the autoencoder, a gain of {gap(white)}"
-                )
+        found = judged(table, task, PLACED, eps)
+        if found is not None:
+            judges.append(found)
+            left = mean_of(table.worst(task.name, PLACED, eps)).percent()
+            white = gain(table.accuracy(task.name, PLACED, WHITE, eps), table.accuracy(task.name, NONE, WHITE, eps))
+            parts.append(
+                f"{task.name} {gap(found.adaptive)}: {found.verdict.outcome}; {left} % are left; under FGSM alone, "
+                f"through the autoencoder, {gap(white)}"
+            )
     if not parts:
         return []
     return [
         Finding(
-            "The autoencoder helps before an attacker who knows it (white-box).",
+            f"The autoencoder helps before an attacker who knows it, at radius {eps:g} (white-box).",
             _of_all(judges),
-            f"gains over no defense, in points. {'. '.join(parts)}",
+            f"gains over no defense under the worst attack, in points. {'. '.join(parts)}",
             "not tried",
         )
     ]
@@ -167,48 +173,46 @@ def _in_words(defense: str) -> str:
     return "an autoencoder with the circuit trained behind it"
 
 
-def _against_training(config: HCQNNStudy, table: Table, tasks: Sequence[Task]) -> list[Finding]:
+def _against_training(config: HCQNNStudy, table: Table, tasks: Sequence[Task], eps: float) -> list[Finding]:
     once, fresh = static(config.static_eps[-1]), online(config.online_eps[0])
 
-    def grey(task: Task, eps: float) -> Difference | None:
-        return gain(table.accuracy(task.name, PLACED, GREY, eps), table.accuracy(task.name, once, GREY, eps))
+    def under(attack: str) -> Callable[[Task], Difference | None]:
+        return lambda task: gain(
+            table.accuracy(task.name, PLACED, attack, eps), table.accuracy(task.name, once, attack, eps)
+        )
 
-    def white(task: Task, eps: float) -> Difference | None:
-        return gain(table.accuracy(task.name, PLACED, WHITE, eps), table.accuracy(task.name, once, WHITE, eps))
-
-    def worst(task: Task, eps: float) -> Difference | None:
+    def worst(task: Task) -> Difference | None:
         return gain(table.worst(task.name, PLACED, eps), table.worst(task.name, fresh, eps))
 
     theirs = "22, 34 and 19 points at 0.15, 0.3 and 0.45"
     out = []
-    for text, compare, reported in (
-        (f"examples made on the bare circuit and {_in_words(once)}", grey, theirs),
-        (f"examples made on each network itself and {_in_words(once)}", white, theirs),
-        (f"the worst of all attacks and {_in_words(fresh)}", worst, "not tried"),
+    for attack, other, compare, reported in (
+        (f"FGSM of radius {eps:g} made on the bare circuit", once, under(GREY), theirs),
+        (f"FGSM of radius {eps:g} made on each network itself", once, under(WHITE), theirs),
+        (f"the worst attack of radius {eps:g}", fresh, worst, "not tried"),
     ):
-        found, words = _per_task(config, tasks, compare)
-        detail = f"autoencoder minus adversarial training, in points: {words}"
-        title = f"The autoencoder is better than adversarial training: {text}."
-        out.append(Finding(title, agreed(found), detail, reported))
+        found, words = _per_task(tasks, compare)
+        title = f"Under {attack} the autoencoder is better than {_in_words(other)}."
+        out.append(Finding(title, agreed(found), f"autoencoder minus the other, in points: {words}", reported))
     return out
 
 
-def _twin(config: HCQNNStudy, table: Table, tasks: Sequence[Task]) -> list[Finding]:
-    def worst(task: Task, eps: float) -> Difference | None:
+def _twin(table: Table, tasks: Sequence[Task], eps: float) -> list[Finding]:
+    def worst(task: Task) -> Difference | None:
         return gain(table.worst(task.name, PLACED, eps), table.worst(task.name, PLACED, eps, network="twin"))
 
-    def grey(task: Task, eps: float) -> Difference | None:
+    def grey(task: Task) -> Difference | None:
         return gain(
             table.accuracy(task.name, PLACED, GREY, eps), table.accuracy(task.name, PLACED, GREY, eps, network="twin")
         )
 
-    found, words = _per_task(config, tasks, worst)
+    found, words = _per_task(tasks, worst)
     return [
         Finding(
-            "The circuit behind the autoencoder is more robust than its classical twin behind the same one.",
+            f"At radius {eps:g} the circuit behind the autoencoder is more robust than its classical twin behind it.",
             agreed(found),
-            f"circuit minus twin, in points, under the worst of all attacks: {words}. FGSM made on the bare network "
-            f"of each: {_per_task(config, tasks, grey)[1]}",
+            f"circuit minus twin, in points, under the worst attack: {words}. Under FGSM made on the bare network of "
+            f"each: {_per_task(tasks, grey)[1]}",
             "no classical network was tried",
         )
     ]
