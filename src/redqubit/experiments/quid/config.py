@@ -12,15 +12,14 @@ PARTS = (*(f"table{n}" for n in range(2, 8)), "figure3", "figure4", "figure5")
 class Task:
     """Some classes of a data set, with equally many samples of each.
 
-    Samples come from the test split; where it has too few of a class, from `extra` and the training split, and the
-    autoencoder is not shown those.
+    Samples come from the test split, and where it has too few of a class from the training split; the autoencoder is
+    not shown those.
     """
 
     name: str
     source: str
     classes: tuple[int, ...]
     per_class: int = 250
-    extra: str = ""  # a set with more samples of the same classes, training split only
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ MNIST = Task("MNIST-4", "mnist", DIGITS)
 FASHION = Task("Fashion-4", "fashion_mnist", (6, 7, 8, 9))
 KUZUSHIJI = Task("Kuzushiji-4", "kmnist", (3, 5, 6, 9))
 LETTERS = Task("Letters-4", "emnist_letters", DIGITS)
-CAPITALS = Task("Capitals-4", "letters", DIGITS, per_class=140, extra="letters_extra")
+CAPITALS = Task("Capitals-4", "letters_extra", DIGITS, per_class=140)
 DEVANAGARI = Task("Devanagari-4", "devanagari", DIGITS)
 MNIST10 = Task("MNIST-10", "mnist", tuple(range(10)), per_class=200)
 

@@ -61,7 +61,7 @@ def _ss_dpa(config: QUIDStudy, table: Table, tasks: list[str]) -> Panel:
                     agree(table.by_seed("accuracy", spec).values(), value / 100)
                     for spec, value in zip((bare, voted), theirs, strict=True)
                 ]
-                says = "reproduced" if all(both) and is_full(config, task) else "not reproduced"
+                says = "reproduced" if all(both) and is_full(config, table, task) else "not reproduced"
             rows.append(
                 [
                     name_of(task),

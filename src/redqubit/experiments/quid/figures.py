@@ -70,11 +70,10 @@ def autoencoders(config: QUIDStudy, table: Table) -> list[Panel]:
             found = {r.metric: r.value for r in table.results if r.cell == f"autoencoder-{task.name}-{d}"}
             if found:
                 classes = ", ".join(map(str, task.classes)) if len(task.classes) < 10 else f"{len(task.classes)}"
-                source = " + ".join(name for name in (task.source, task.extra) if name)
                 rows.append(
                     [
                         task.name,
-                        source,
+                        task.source,
                         classes,
                         task.per_class,
                         f"{found['n_pool']:,.0f}",

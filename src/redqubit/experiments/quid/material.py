@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from redqubit.data import AngleScaling, Dataset, first_stratified, load, load_splits
+from redqubit.data import AngleScaling, Dataset, first_stratified, load_splits
 from redqubit.errors import UsageError
 from redqubit.experiments.base import Setting
 from redqubit.experiments.quid.config import QUIDStudy, Task
@@ -120,13 +120,7 @@ def pool_of(config: QUIDStudy, task: Task, d: int, setting: Setting) -> Pool:
 
 @lru_cache(maxsize=3)
 def _pool(task: Task, d: int, n: int, epochs: int, data_dir: Path | None, artifacts: Path) -> Pool:
-    train, test = load_splits(task.source, data_dir=data_dir)
-    extra = load(task.extra, data_dir=data_dir) if task.extra else None
-    others = (
-        train
-        if extra is None
-        else Dataset(torch.cat([train.x, extra.x]), torch.cat([train.y, extra.y]), train.n_classes)
-    )
+    others, test = load_splits(task.source, data_dir=data_dir)
     taken = torch.zeros(len(others), dtype=torch.bool)
     x, y = [], []
     for c, label in enumerate(task.classes):

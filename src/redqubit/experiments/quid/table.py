@@ -49,10 +49,6 @@ class Table:
             if r.metric == "label_agreement" and all(r.config.get(k) == v for k, v in where.items())
         ]
 
-    def trials(self, spec: Spec) -> int:
-        """Return the number of test samples of one seed."""
-        return next((r.n or 0 for r in self.by_seed("accuracy", spec).values()), 0)
-
 
 def over_tasks(results: Sequence[Iterable[Result]]) -> dict[int, float]:
     """Return the mean over tasks for each seed that all of them have."""
