@@ -6,13 +6,14 @@ from typing import Literal
 from redqubit.experiments.hcqnn import published
 from redqubit.experiments.hcqnn.config import SOURCE, HCQNNStudy, Task
 from redqubit.experiments.hcqnn.figures import by_radius, figure5, figure6
-from redqubit.experiments.hcqnn.judgement import Judged, judged
+from redqubit.experiments.hcqnn.judgement import judged
 from redqubit.experiments.hcqnn.networks import BEHIND, KINDS, NONE, PLACED, defenses, online, static
 from redqubit.experiments.hcqnn.plan import GREY, NOISY, WHITE
 from redqubit.experiments.hcqnn.restored import AFTER, BEFORE
 from redqubit.experiments.hcqnn.table import BySeed, Table, gain, mean_of
 from redqubit.experiments.hcqnn.tables import figure4, networks, table1, table2, verdicts
 from redqubit.experiments.hcqnn.trust import flags, limits
+from redqubit.experiments.judged import Judged
 from redqubit.experiments.seeds import gap, seeds, sign
 from redqubit.result import Finding, Result, Summary
 from redqubit.statistics import Difference

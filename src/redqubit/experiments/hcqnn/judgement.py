@@ -1,33 +1,17 @@
 """What a defense is worth over seeds."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from redqubit.adaptive import Verdict, decide
+from redqubit.adaptive import decide
 from redqubit.experiments.hcqnn.config import Task
 from redqubit.experiments.hcqnn.networks import NONE
 from redqubit.experiments.hcqnn.plan import GREY
 from redqubit.experiments.hcqnn.table import Table, gain, mean_of
+from redqubit.experiments.judged import Judged
 from redqubit.experiments.seeds import sign
 from redqubit.statistics import Difference
 
 FLOWERS = 3  # classes of Iris
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What a defense changes, accuracy with it minus without, over seeds.
-
-    Attributes:
-        clean: On clean samples.
-        grey: Under FGSM made on the bare network.
-        adaptive: Under the worst of all attacks.
-        verdict: What this says.
-    """
-
-    clean: Difference
-    grey: Difference
-    adaptive: Difference
-    verdict: Verdict
 
 
 def judged(table: Table, task: Task, defense: str, eps: float, network: str = "circuit") -> Judged | None:

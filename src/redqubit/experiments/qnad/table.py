@@ -1,9 +1,9 @@
 """The results of the experiment by case, defense and attack, and what defenses are worth over seeds."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
-from redqubit.adaptive import Verdict, decide
+from redqubit.adaptive import decide
+from redqubit.experiments.judged import Judged
 from redqubit.experiments.qnad.config import Case
 from redqubit.experiments.qnad.plan import ATTACKS, NONE
 from redqubit.experiments.seeds import Mean, difference, mean
@@ -59,23 +59,6 @@ def mean_of(found: Mapping[int, Result]) -> Mean:
 def gain(a: Mapping[int, Result], b: Mapping[int, Result]) -> Difference | None:
     """Return how much larger a is than b, paired over seeds, with its interval."""
     return difference(*({seed: r.value for seed, r in found.items()} for found in (a, b)))
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What a defense changes, accuracy with it minus without, over seeds.
-
-    Attributes:
-        clean: On clean pictures.
-        grey: Under PGD made on the network itself.
-        adaptive: Under the worst of all attacks.
-        verdict: What this says.
-    """
-
-    clean: Difference
-    grey: Difference
-    adaptive: Difference
-    verdict: Verdict
 
 
 def judged(table: Table, case: Case, defense: str, eps: float) -> Judged | None:
