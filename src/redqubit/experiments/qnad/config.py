@@ -101,7 +101,7 @@ PRESETS = {
     ),
     "laptop": QNADStudy(
         (
-            replace(LENET, n_judged=120, queries=100),
+            replace(LENET, n_judged=100, steps=20, queries=100),
             Case(
                 ALEXNET.name,
                 "cifar10",
@@ -111,7 +111,9 @@ PRESETS = {
                 (2 / 255,),
                 epochs=10,
                 augment=True,
+                batch_size=128,
                 lr=3e-4,
+                n_train=12_000,
                 n_validation=128,
                 n_test=128,
                 n_judged=40,
