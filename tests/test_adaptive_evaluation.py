@@ -169,6 +169,26 @@ def test_noise_is_evaluated_with_its_controls(plain: nn.Module, data: Dataset, t
         evaluate_defense(plain, plain, PGD10, some.x, some.y, others={"with": plain}, queries=1, generator=seeded())
 
 
+def test_the_worst_is_over_all_attacks_that_are_given(plain: nn.Module, test_set: Dataset) -> None:
+    weak = PGD(0.1, steps=1, step_size=0.001, random_start=False)  # which one step of FGSM beats
+    options = {"queries": 1, "limit": 2, "generator": seeded()}
+    alone = evaluate_defense(plain, plain, weak, test_set.x, test_set.y, **options)
+    both = evaluate_defense(plain, plain, weak, test_set.x, test_set.y, more={"fgsm": FGSM(0.1)}, **options)
+    assert both.worst["with"].accuracy.value < alone.worst["with"].accuracy.value - 0.3
+    assert both.strongest in ("fgsm without", "fgsm with")
+    assert torch.equal(both.grid["fgsm with", "with"].correct, both.grid["fgsm without", "without"].correct)
+    assert (both.worst["with"].correct <= both.grid["fgsm with", "with"].correct).all()
+    blocked = evaluate_defense(
+        plain, Quantised(plain), weak, test_set.x, test_set.y, more={"fgsm": FGSM(0.1)}, **options
+    )
+    assert blocked.adaptive.value == pytest.approx(0, abs=0.03)  # FGSM made without it goes through
+    with pytest.raises(UsageError, match="must not name `fgsm with`"):
+        evaluate_defense(
+            plain, plain, weak, test_set.x, test_set.y,
+            more={"fgsm": FGSM(0.1)}, others={"fgsm with": plain}, **options,
+        )  # fmt: skip
+
+
 def test_other_models_are_transferred_from(plain: nn.Module, test_set: Dataset) -> None:
     found = evaluate_defense(
         plain, Quantised(plain), FGSM(0.1), test_set.x, test_set.y,
@@ -191,6 +211,8 @@ def test_other_models_are_transferred_from(plain: nn.Module, test_set: Dataset) 
         (0.0, 0.3, 0.0, True, BLOCKS),
         (0.0, 0.3, -0.2, True, BLOCKS),
         (-0.4, 0.3, 0.0, True, HURTS),  # costs more than it gains against anyone
+        (-0.2, 0.5, 0.11, False, BLOCKS),  # 11 points that leave no more than chance
+        (-0.2, 0.3, 0.11, False, HURTS),  # not shown to be less than what an attack that does not know it loses
         (0.0, 0.0, -0.2, True, HURTS),
         (-0.2, 0.0, 0.0, True, HURTS),
         (0.0, 0.0, 0.0, True, "unclear"),
@@ -214,6 +236,13 @@ def test_verdicts_follow_the_rule(
     assert f"{100 * clean:+.1f}" in found.reason
     assert f"{100 * adaptive:+.1f}" in found.reason
     assert f"{100 * unaware:+.1f}" in found.reason
+
+
+def test_a_few_seeds_that_happen_to_agree_decide_nothing() -> None:
+    none, agreed = Difference(0.0, -0.1, 0.1, 3, "Student t"), Difference(0.2, 0.2, 0.2, 3, "constant")
+    assert decide(clean=none, unaware=[none], adaptive=agreed).outcome == "unclear"
+    assert decide(clean=none, unaware=[agreed], adaptive=none).outcome == "unclear"
+    assert decide(clean=none, unaware=[none], adaptive=replace(agreed, n=20)).outcome == HELPS
 
 
 # The grid

@@ -62,7 +62,7 @@ class Evaluation:
     Attributes:
         grid: All paths. Made against "with" is the white-box attack, by expectation over draws; against "with, one
             draw", the same without; "straight through" has the defended model's logits and the plain one's gradient;
-            "square ..." are queries; others are controls and other models.
+            "square ..." are queries, and "<name> ..." further attacks; others are controls and other models.
         expectation: How many draws the white-box attack averages, and whether that is enough.
         worst: What is left under the worst attack on each sample, "without" and "with" the defense.
         clean: Gain on clean samples; below 0 it is the clean cost.
@@ -102,6 +102,7 @@ def evaluate_defense(
     x: Tensor,
     y: Tensor,
     *,
+    more: Mapping[str, EvasionAttack] | None = None,
     others: Mapping[str, nn.Module] | None = None,
     controls: Mapping[str, nn.Module] | None = None,
     queries: int = 1000,
@@ -123,6 +124,7 @@ def evaluate_defense(
         attack: An untargeted attack, such as `PGD.strong(eps)`; its `draws` are chosen here.
         x: Clean inputs in [0, 1], (N, ...).
         y: True labels, (N,).
+        more: Other untargeted attacks by name, made on the model without and with the defense: they join the worst.
         others: Models to transfer from, by name, such as an adversarially trained one, or `Substituted(defended, ...)`
             with a better stand-in than the plain model.
         controls: Models to attack and to evaluate on beside the two, by name. By default, for a random defense, its
@@ -165,15 +167,19 @@ def evaluate_defense(
             if noisy
             else {}
         )
-    others = others or {}
+    more, others = more or {}, others or {}
     names = [CLEAN, WITHOUT, WITH, ONE_DRAW, STRAIGHT, SQUARE_WITHOUT, SQUARE_WITH, *controls, *others]
+    names += [f"{name} {side}" for name in more for side in (WITHOUT, WITH)]
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"Arguments `controls`, `others` must not name `{name}`, which is taken: rename it.")
+            raise UsageError(
+                f"Arguments `more`, `controls`, `others` must not name `{name}`, which is taken: rename it."
+            )
     seed = int(torch.randint(2**62, (1,), generator=generator))
     square = Square(attack.eps, queries=queries)
 
     def made(method: EvasionAttack, model: nn.Module, passes: int) -> Tensor:
+        passes = 1 if isinstance(model, Averaged) else passes  # which averages by itself
         return examples(method, model, x, y, draws=passes, seed=seed, batch_size=batch_size)
 
     judged = {WITHOUT: plain, WITH: defended, **controls}
@@ -181,6 +187,9 @@ def evaluate_defense(
     shown |= {name: made(attack, model, max(k, k_plain)) for name, model in {**controls, **others}.items()}
     shown[ONE_DRAW] = made(averaging(attack, 1), defended, 1) if noisy else shown[WITH]
     shown[STRAIGHT] = made(attack, Substituted(defended, plain), max(k, k_plain))
+    for name, method in more.items():
+        shown[f"{name} {WITHOUT}"] = made(method, plain, k_plain)
+        shown[f"{name} {WITH}"] = made(method, defended, k)
     shown[SQUARE_WITHOUT] = made(square, plain, min(k_plain, QUERY_DRAWS))
     shown[SQUARE_WITH] = made(square, defended, min(k, QUERY_DRAWS))
     grid = Grid(show(shown, judged, y, draws=draws, batch_size=batch_size))
@@ -193,6 +202,7 @@ def evaluate_defense(
         return grid.difference((source, WITH), baseline, generator=generator)
 
     clean, grey, one = gain(CLEAN, (CLEAN, WITHOUT)), gain(WITHOUT), gain(ONE_DRAW)
+    unaware = [grey, one, *(gain(made_by, (made_by, WITHOUT)) for made_by in (f"{name} {WITHOUT}" for name in more))]
     adaptive = paired_shares(worst[WITH].correct, worst[WITHOUT].correct, generator=generator)
     commonest = float(y.bincount().max()) / len(y)
     return Evaluation(
@@ -205,7 +215,7 @@ def evaluate_defense(
         gain(WITH),
         adaptive,
         strongest=min(shown, key=lambda source: grid[source, WITH].accuracy.value),
-        verdict=decide(clean=clean, unaware=[grey, one], adaptive=adaptive, above_chance=left.low > commonest),
+        verdict=decide(clean=clean, unaware=unaware, adaptive=adaptive, above_chance=left.low > commonest),
     )
 
 

@@ -1,15 +1,11 @@
 """What a defense is worth over seeds."""
 
-from dataclasses import replace
-
 from redqubit.adaptive import decide
 from redqubit.experiments.hcqnn.config import Task
 from redqubit.experiments.hcqnn.networks import NONE
 from redqubit.experiments.hcqnn.plan import GREY
 from redqubit.experiments.hcqnn.table import Table, gain, mean_of
 from redqubit.experiments.judged import Judged
-from redqubit.experiments.seeds import sign
-from redqubit.statistics import Difference
 
 FLOWERS = 3  # classes of Iris
 
@@ -25,12 +21,5 @@ def judged(table: Table, task: Task, defense: str, eps: float, network: str = "c
     if clean is None or grey is None or adaptive is None:
         return None
     above = mean_of(left).low > 1 / (len(task.classes) or FLOWERS)
-    verdict = decide(
-        clean=_cautious(clean), unaware=[_cautious(grey)], adaptive=_cautious(adaptive), above_chance=above
-    )
+    verdict = decide(clean=clean, unaware=[grey], adaptive=adaptive, above_chance=above)
     return Judged(clean, grey, adaptive, verdict)
-
-
-def _cautious(d: Difference) -> Difference:
-    """Return a difference whose interval holds 0 where a few seeds merely happen to agree."""
-    return d if sign(d) else replace(d, low=min(d.low, 0.0), high=max(d.high, 0.0))
