@@ -1,5 +1,6 @@
 """The options that several commands share, and what their texts stand for."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -60,3 +61,17 @@ def numbers(option: str, text: str, kind: Callable[[str], T]) -> tuple[T, ...]:
         return tuple(map(kind, words(text)))
     except ValueError:
         raise UsageError(f"Option --{option} must be numbers with commas between, but is {text}.") from None
+
+
+def processes(asked: int | None, device: str) -> int:
+    """Return how many processes to use: small models gain from one thread each and all cores."""
+    from redqubit.device import find_device
+
+    if asked is not None:
+        return asked
+    return max(1, len(os.sched_getaffinity(0))) if find_device(device).type == "cpu" else 1
+
+
+def run_name(model: str, noise: str | None) -> str:
+    """Return what a folder calls a model, or an encoder, and its noise."""
+    return model.rpartition(":")[2] + ("" if noise is None else f"+{noise.replace(':', '-')}")

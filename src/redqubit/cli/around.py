@@ -1,0 +1,29 @@
+"""What comes before and after the work of a command: data, and the verdict on screen."""
+
+import json
+from pathlib import Path
+
+import typer
+
+from redqubit.cli.bars import download_bar
+
+
+def download(name: str, data_dir: Path | None, *, silent: bool) -> None:
+    """Fetch a named data set that is not on this machine yet, with a bar of its own."""
+    from redqubit.data import NAMES, load_splits
+
+    if name in NAMES:
+        with download_bar(name, silent) as advance:
+            load_splits(name, data_dir=data_dir, progress=advance)
+
+
+def conclude(page: Path, *, quiet: bool, as_json: bool) -> None:
+    """Print the verdict and where the report is."""
+    machine = page.with_suffix(".json")
+    if as_json:
+        typer.echo(machine.read_text(encoding="utf-8"))
+        return
+    if not quiet:
+        for finding in json.loads(machine.read_text(encoding="utf-8"))["findings"]:
+            typer.echo(f"[{finding['status']}] {finding['text']}")
+    typer.echo(f"Report: {page.resolve()}")

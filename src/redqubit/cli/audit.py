@@ -1,0 +1,77 @@
+"""`redqubit audit`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from redqubit.cli.around import conclude, download
+from redqubit.cli.bars import cell_bar
+from redqubit.cli.options import (
+    ConfigFile,
+    DataDir,
+    Device,
+    Json,
+    Noise,
+    Out,
+    Quiet,
+    Settings,
+    Workers,
+    changed,
+    processes,
+    run_name,
+    words,
+)
+
+
+def audit_command(
+    model: Annotated[
+        str, typer.Option(help="A model's name (see `list`) or package.module:function that makes one.")
+    ] = "qunn",
+    data: Annotated[str, typer.Option(help="A data set's name, an npz file, or a folder of pictures.")] = "digits",
+    twin: Annotated[str | None, typer.Option(help="The model to compare with; matched to ours by default.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Safetensors file of the model: audited as it is.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2.")] = None,
+    eps: Annotated[str | None, typer.Option(help="L-infinity radii, such as 0.05,0.1.")] = None,
+    attacks: Annotated[str | None, typer.Option(help="Attacks, such as fgsm,pgd_strong,square.")] = None,
+    backdoors: Annotated[
+        str | None, typer.Option(help="Triggers to poison pictures with, such as patch,blend; '' for none.")
+    ] = None,
+    poisons: Annotated[
+        str | None, typer.Option(help="Label poisons: random, cyclic, farthest, quid, with commas; '' for none.")
+    ] = None,
+    noise: Noise = None,
+    workers: Workers = None,
+    device: Device = "auto",
+    out: Out = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Attack a model and its classical twin, check what can be trusted, and write a report."""
+    from redqubit.auditing import Audit, audit
+    from redqubit.config import resolve
+
+    changes = changed(config, settings)
+    changes |= {k: v.split(",") for k, v in (("seeds", seeds), ("eps", eps), ("attacks", attacks)) if v is not None}
+    changes |= {k: words(v) for k, v in (("backdoors", backdoors), ("poisons", poisons)) if v is not None}
+    changes |= {} if noise is None else {"noise": noise}
+    resolve(Audit(), changes)  # a slip in a name is told before any download
+    download(data, data_dir, silent=quiet or as_json)
+    folder = out or Path("runs", f"audit-{run_name(model, noise)}-{Path(data).stem}")
+    with cell_bar(quiet or as_json) as progress:
+        page = audit(
+            model,
+            data,
+            twin=twin,
+            weights=weights,
+            out=folder,
+            data_dir=data_dir,
+            device=device,
+            workers=processes(workers, device),
+            progress=progress,
+            **changes,
+        )
+    conclude(page, quiet=quiet, as_json=as_json)

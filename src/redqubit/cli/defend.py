@@ -1,0 +1,59 @@
+"""`redqubit defend`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from redqubit.cli.around import conclude, download
+from redqubit.cli.bars import cell_bar
+from redqubit.cli.options import ConfigFile, DataDir, Device, Json, Out, Quiet, Settings, Workers, changed, processes
+
+
+def defend_command(
+    run: Annotated[Path, typer.Option("--from", help="Folder of a finished run that left models.")],
+    defenses: Annotated[
+        list[str] | None, typer.Argument(help="strip, neural_cleanse, fine_pruning; all by default.")
+    ] = None,
+    control: Annotated[
+        str | None,
+        typer.Option(help='Trigger that any defense should deal with: the positive control, such as "patch side=6".'),
+    ] = None,
+    workers: Workers = None,
+    device: Device = "auto",
+    out: Out = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Put the models of a finished run through defenses against backdoors, beside its clean models.
+
+    Example: redqubit defend --from runs/hqnn-backdoor-smoke strip neural_cleanse --set n_inputs=100
+    """
+    from redqubit.config import resolve
+    from redqubit.defending import METHODS, Defending, defend, victims_of
+    from redqubit.registry import unknown
+
+    changes = changed(config, settings)
+    resolved = resolve(Defending(), changes)
+    names = tuple(defenses or METHODS)
+    for name in names:  # a slip in a name is told before any download
+        if name not in METHODS:
+            raise unknown("defense", name, METHODS)
+    for data in sorted({str(victim.data.get("name", "")) for victim in victims_of(run)}):
+        download(data, data_dir, silent=quiet or as_json)
+    with cell_bar(quiet or as_json) as progress:
+        page = defend(
+            run,
+            names,
+            out=out,
+            config=resolved,
+            control=control,
+            data_dir=data_dir,
+            workers=processes(workers, device),
+            device=device,
+            progress=progress,
+        )
+    conclude(page, quiet=quiet, as_json=as_json)
