@@ -313,6 +313,13 @@ def test_the_worst_attack_is_chosen_without_luck() -> None:
     assert torch.equal(exact.correct[0], known.all(0))
 
 
+def test_the_worst_of_few_draws_leaves_no_more_than_the_strongest_attack() -> None:
+    g = seeded(3)
+    weak = [Scored(torch.rand(4, 4000, generator=g) < 0.35) for _ in range(6)]
+    strong = Scored(torch.rand(4, 4000, generator=g) < 0.2)
+    assert worst_of([*weak, strong]).accuracy.value == pytest.approx(0.2, abs=0.02)
+
+
 def test_intervals_over_samples_hold_what_they_promise() -> None:
     g, truth, held = seeded(), 0.6, 0
     for _ in range(300):

@@ -18,10 +18,10 @@ from redqubit.experiments.base import Setting
 from redqubit.experiments.qnad import PRESETS, published
 from redqubit.experiments.qnad.cells import first, second
 from redqubit.experiments.qnad.claims import summarise
-from redqubit.experiments.qnad.config import PARTS, Case
+from redqubit.experiments.qnad.config import JUDGED, PARTS, Case
 from redqubit.experiments.qnad.judge import CONTRACTED, DETERMINISTIC, GAUSSIAN, chosen_level
 from redqubit.experiments.qnad.material import contracted, moved, network, on_device, samples
-from redqubit.experiments.qnad.plan import JUDGED, Level, cases_for, data_for, figure
+from redqubit.experiments.qnad.plan import Level, cases_for, data_for, figure
 from redqubit.experiments.qnad.sweep import best
 from redqubit.experiments.qnad.table import ONE_DRAW, Table, judged
 from redqubit.experiments.qnad.tables import status
@@ -82,6 +82,9 @@ def test_figures_of_a_network_that_is_not_run_are_told() -> None:
         {"ratio": 1000.0},
         {"shots": 0},
         {"draws": 1},
+        {"judge_draws": 1},
+        {"cases": (replace(CASE, judged_eps=(0.05,)),)},
+        {"cases": (replace(CASE, judged=("croostalk",)),)},
     ],
 )
 def test_a_config_that_cannot_run_is_told_in_a_line(changes: dict[str, object]) -> None:
@@ -264,8 +267,8 @@ def test_the_judged_level_is_the_one_that_validation_chose(smoke: Path) -> None:
     results = load_results(smoke / "results.jsonl")
     table = Table(results)
     for seed in SMOKE.seeds:
-        level = chosen_level(results, CASE, seed)
-        where = {"split": "validation", "attack": "pgd", "eps": CASE.shown_eps}
+        level = chosen_level(results, CASE, seed, CASE.judged_eps[0])
+        where = {"split": "validation", "attack": "pgd", "eps": CASE.judged_eps[0]}
         by_level = {
             (f, p): table.by_seed("level_accuracy", CASE, **where, fraction=f, pairs=p)[seed].value
             for f in SMOKE.fractions

@@ -154,6 +154,7 @@ def evaluate_defense(
     """
     if draws < 2:
         raise UsageError(f"Argument `draws` must be 2 or more, but is {draws}: one half chooses, the other judges.")
+    seed = int(torch.randint(2**62, (1,), generator=generator))  # first, so that all defenses of a model share it
     options: dict[str, Any] = {"limit": limit, "draws": draws, "generator": generator, "batch_size": batch_size}
     expectation = converged_draws(defended, attack, x[:n_choose], y[:n_choose], **options)
     k, noisy = expectation.draws, expectation.change is not None
@@ -175,7 +176,6 @@ def evaluate_defense(
             raise UsageError(
                 f"Arguments `more`, `controls`, `others` must not name `{name}`, which is taken: rename it."
             )
-    seed = int(torch.randint(2**62, (1,), generator=generator))
     square = Square(attack.eps, queries=queries)
 
     def made(method: EvasionAttack, model: nn.Module, passes: int) -> Tensor:
@@ -222,10 +222,16 @@ def evaluate_defense(
 def worst_of(scores: list[Scored]) -> Scored:
     """Return what is left when each sample meets the attack that fools the model most.
 
-    Where the model is random the first half of the draws chooses and the others judge, so that luck does not count.
+    Where the model is random the first half of the draws chooses and the others judge, so that luck does not count. Of
+    attacks that look the same on a sample the one that is strongest on the whole is taken; and where that one alone
+    leaves less than choosing for each sample, as with few draws, it stands.
     """
     correct = torch.stack([scored.correct for scored in scores])  # (attacks, K, N)
     half = correct.shape[1] // 2
     choosing, judging = (correct[:, :half], correct[:, half:]) if half else (correct, correct)
-    chosen = choosing.double().mean(1).argmin(0)  # (N,)
-    return Scored(judging[chosen, :, torch.arange(len(chosen), device=chosen.device)].T)
+    share = choosing.double().mean(1)  # (attacks, N)
+    order = share.mean(1).argsort(stable=True)  # strongest first, which argmin takes of equal ones
+    chosen = order[share[order].argmin(0)]  # (N,)
+    each = judging[chosen, :, torch.arange(len(chosen), device=chosen.device)].T
+    alone = judging[order[0]]
+    return Scored(min(each, alone, key=lambda rows: float(rows.double().mean())))

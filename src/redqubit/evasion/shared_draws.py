@@ -22,8 +22,9 @@ def several_draws(model: nn.Module, x: Tensor, draws: int) -> Iterator[Iterator[
         x: Inputs of all passes, (B, ...).
         draws: How many in all.
     """
-    first = first_noise(model, x) if draws > 1 else None
-    at_once = 1 if first is None else max(1, ROWS // len(x))
+    at_once = max(1, ROWS // len(x))
+    first = first_noise(model, x) if min(draws, at_once) > 1 else None
+    at_once = 1 if first is None else at_once
 
     def sizes() -> Iterator[int]:
         for done in range(0, draws, at_once):

@@ -33,7 +33,14 @@ def second(config: QNADStudy, setting: Setting, results: Sequence[Result]) -> li
     return [
         Cell(
             judge_name(case, seed),
-            partial(run_judge, config, case, seed, chosen_level(results, case, seed), setting),
+            partial(
+                run_judge,
+                config,
+                case,
+                seed,
+                {eps: chosen_level(results, case, seed, eps) for eps in case.judged_eps},
+                setting,
+            ),
         )
         for case in config.cases
         for seed in config.seeds

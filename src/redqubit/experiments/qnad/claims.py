@@ -4,23 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from redqubit.experiments.qnad import published
-from redqubit.experiments.qnad.config import SOURCE, Case, QNADStudy
+from redqubit.experiments.qnad.config import CROSSTALK, INTRINSIC, JUDGED, LOWEST, RANDOM, SOURCE, Case, QNADStudy
 from redqubit.experiments.qnad.figures import figures
 from redqubit.experiments.qnad.judge import CONTRACTED, DETERMINISTIC, GAUSSIAN
-from redqubit.experiments.qnad.plan import (
-    ATTACKS,
-    CROSSTALK,
-    INTRINSIC,
-    JUDGED,
-    LOWEST,
-    NAMES,
-    NONE,
-    ON_TEST,
-    RANDOM,
-    RAW,
-    VALIDATED,
-    in_order,
-)
+from redqubit.experiments.qnad.plan import ATTACKS, NAMES, NONE, ON_TEST, RAW, VALIDATED, in_order
 from redqubit.experiments.qnad.table import WITH, WITHOUT, Table, gain, judged, mean_of
 from redqubit.experiments.qnad.tables import adaptive, grid, percent, radius, table1
 from redqubit.experiments.qnad.trust import flags, limits
@@ -65,7 +52,7 @@ def summarise(config: QNADStudy, results: Sequence[Result]) -> Summary:
         flags=flags(table, cases),
         cost={"networks trained": len(cases) * len(config.seeds)},
         source=SOURCE,
-        limits=limits(config),
+        limits=limits(config, table),
     )
 
 
@@ -124,6 +111,13 @@ def _grey(table: Table, cases: Sequence[Case]) -> list[Finding]:
         return []
     intrinsic = _per_attack(table, cases, INTRINSIC, NONE)
     more = _per_attack(table, cases, VALIDATED, INTRINSIC)
+    left = {
+        defense: [table.accuracy(case, defense, attack, case.shown_eps) for case in cases for attack in ATTACKS]
+        for defense in (INTRINSIC, VALIDATED)
+    }
+    chance = [1 / table.n_classes(case) for case in cases for _ in ATTACKS]
+    above = {d: [mean_of(a).low > share for a, share in zip(left[d], chance, strict=True)] for d in left}
+    told = {d: ", ".join(f"{short(mean_of(a))} %" for a in left[d]) for d in left}
     clean = {
         case.name: gain(*(table.accuracy(case, d, "pgd", case.shown_eps, clean=True) for d in (VALIDATED, INTRINSIC)))
         for case in cases
@@ -131,15 +125,16 @@ def _grey(table: Table, cases: Sequence[Case]) -> list[Finding]:
     return [
         Finding(
             "The device's own noise raises accuracy under attacks made on the network without it.",
-            agreed(intrinsic),
-            f"with noise minus without, at the radius of Table I: {_listed(intrinsic)}",
+            agreed(intrinsic) if all(above[INTRINSIC]) else "unclear",
+            f"with noise minus without, at the radius of Table I: {_listed(intrinsic)}. Left, where chance is "
+            f"{' and '.join(f'{100 * share:.0f} %' for share in sorted(set(chance)))}: {told[INTRINSIC]}",
             "relative improvements of up to 144 % and 183 % (LeNet), 26 and 28 % (AlexNet), 43 and 44 % (VGG16)",
         ),
         Finding(
             "Crosstalk adds to that.",
-            agreed(more),
-            f"crosstalk at the level that validation chose minus the device's own noise: {_listed(more)}. On clean "
-            f"pictures, levels chosen under PGD: {_listed(clean)}",
+            agreed(more) if all(above[VALIDATED]) else "unclear",
+            f"crosstalk at the level that validation chose minus the device's own noise: {_listed(more)}. Left: "
+            f"{told[VALIDATED]}. On clean pictures, levels chosen under PGD: {_listed(clean)}",
             "235 and 268 % instead of 144 and 183 % (LeNet)",
         ),
     ]
@@ -153,7 +148,7 @@ def _on_grid(table: Table, cases: Sequence[Case], a: tuple[str, str], b: tuple[s
         )
         for case in cases
         for eps in case.judged_eps
-        if table.worst(case, a[0], eps, WITH)
+        if all(table.worst(case, defense, eps, WITH) for defense in (a[0], b[0]))
     }
 
 
@@ -201,11 +196,13 @@ def _quotient(table: Table, cases: Sequence[Case]) -> list[Finding]:
         for attack in ATTACKS:
             eps = case.shown_eps
             quotient = table.by_seed("relative_gain", case, defense=RAW, attack=attack, eps=eps)
-            attacked, raw = (mean_of(table.accuracy(case, d, attack, eps)) for d in (NONE, RAW))
+            attacked_by_seed = table.accuracy(case, NONE, attack, eps)
+            attacked, raw = mean_of(attacked_by_seed), mean_of(table.accuracy(case, RAW, attack, eps))
             clean = mean_of(table.accuracy(case, RAW, attack, eps, clean=True))
             parts.append(
                 f"{case.name}, {NAMES[attack]}: {short(attacked)} % becomes {short(raw)} %, an improvement of "
-                f"{percent(quotient)} %, by a network that gets {short(clean)} % of clean pictures right"
+                f"{percent(quotient, len(attacked_by_seed))} %, by a network that gets {short(clean)} % of clean "
+                "pictures right"
             )
     if not parts:
         return []

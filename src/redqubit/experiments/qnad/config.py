@@ -3,6 +3,9 @@
 from dataclasses import dataclass, replace
 
 SOURCE = "Kundu et al., QNAD: Quantum Noise Injection for Adversarial Defense in Deep Neural Networks, HOST 2024"
+INTRINSIC, CROSSTALK = "intrinsic noise", "crosstalk"
+RANDOM, LOWEST = "crosstalk, random weights", "crosstalk, least weights"
+JUDGED = (INTRINSIC, CROSSTALK, RANDOM, LOWEST)
 PARTS = ("table1", *(f"figure{n}" for n in range(3, 15)))
 
 
@@ -16,7 +19,7 @@ class Case:
         model: Name in `redqubit.models.MODELS`.
         eps: Radii of FGSM and PGD, pixels in [0, 1].
         shown_eps: The one of them in Table I.
-        judged_eps: Radii at which defenses are judged by the worst of all attacks.
+        judged_eps: Radii of `eps` at which defenses are judged by the worst of all attacks.
         epochs: Passes over the training pictures.
         augment: Whether training pictures are mirrored and shifted.
         batch_size: Pictures in a step.
@@ -27,6 +30,7 @@ class Case:
         n_judged: First ones of those, by which defenses are judged.
         steps: Of PGD there.
         limit: Most draws of EOT there.
+        judged: Names of the defenses there: the device's own noise, and crosstalk on weights by selection.
         queries: Of the gradient-free attack there, per sample.
     """
 
@@ -47,6 +51,7 @@ class Case:
     steps: int = 40
     limit: int = 16
     queries: int = 200
+    judged: tuple[str, ...] = JUDGED
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ class QNADStudy:
     pairs: tuple[int, ...] = (1, 2, 4)  # of CX beside each of them
     ratio: float = 1.0  # error of simultaneous over isolated CX
     shots: int = 1024
-    draws: int = 10  # fresh passes that score a noisy network
+    draws: int = 10  # fresh passes that score a noisy network under the published attacks
+    judge_draws: int = 20  # and under adaptive ones; one half chooses the worst attack, the other judges
 
 
 MNIST_EPS = (0.05, 0.1, 0.2, 0.3)
@@ -98,6 +104,7 @@ PRESETS = {
         fractions=(0.05, 0.3),
         pairs=(1, 4),
         draws=3,
+        judge_draws=4,
     ),
     "laptop": QNADStudy(
         (
@@ -108,7 +115,7 @@ PRESETS = {
                 "alexnet",
                 (2 / 255, 6 / 255),
                 6 / 255,
-                (2 / 255,),
+                (2 / 255, 6 / 255),
                 epochs=30,
                 augment=True,
                 batch_size=128,
@@ -119,11 +126,13 @@ PRESETS = {
                 steps=10,
                 limit=4,
                 queries=30,
+                judged=(INTRINSIC, CROSSTALK),
             ),
         ),
         fractions=(0.02, 0.1, 0.3),
         pairs=(1, 4),
         draws=4,
+        judge_draws=16,
     ),
     "paper": QNADStudy((LENET, ALEXNET, VGG16), seeds=(0, 1, 2, 3, 4), draws=20),
 }

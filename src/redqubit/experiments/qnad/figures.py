@@ -1,7 +1,7 @@
 """Figures 3 to 14: accuracy by radius, and by fraction of the weights with crosstalk."""
 
-from redqubit.experiments.qnad.config import QNADStudy
-from redqubit.experiments.qnad.plan import INTRINSIC, NAMES, NONE, ON_TEST, RAW, VALIDATED, figure
+from redqubit.experiments.qnad.config import INTRINSIC, QNADStudy
+from redqubit.experiments.qnad.plan import NAMES, NONE, ON_TEST, RAW, VALIDATED, figure
 from redqubit.experiments.qnad.table import Table
 from redqubit.experiments.seeds import seeds
 from redqubit.result import Panel

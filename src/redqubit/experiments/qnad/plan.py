@@ -5,18 +5,17 @@ from dataclasses import dataclass
 
 from redqubit.errors import UsageError
 from redqubit.evasion import FGSM, PGD, EvasionAttack
-from redqubit.experiments.qnad.config import PARTS, Case, QNADStudy
+from redqubit.experiments.qnad.config import CROSSTALK, JUDGED, LOWEST, PARTS, RANDOM, Case, QNADStudy
 from redqubit.models import MODELS
 from redqubit.models.quantum_products import InjectedCrosstalk, Selection
 from redqubit.quantum.multiplication import NAIROBI
+from redqubit.registry import unknown
 
 ATTACKS = ("fgsm", "pgd")
 NAMES = {"fgsm": "FGSM", "pgd": "PGD"}
-NONE, INTRINSIC, RAW = "none", "intrinsic noise", "offsets left"
+NONE, RAW = "none", "offsets left"
 VALIDATED, ON_TEST = "crosstalk, chosen on validation", "crosstalk, chosen on the test"
-CROSSTALK, RANDOM, LOWEST = "crosstalk", "crosstalk, random weights", "crosstalk, least weights"
 SELECTED: dict[str, Selection] = {CROSSTALK: "gradient", RANDOM: "random", LOWEST: "lowest"}
-JUDGED = (INTRINSIC, *SELECTED)
 FIGURES = 4  # of each case: two attacks, by radius and by fraction
 
 
@@ -96,9 +95,10 @@ def check(config: QNADStudy) -> None:
         _ = level.crosstalk(config.ratio)
         for qubit in NAIROBI.qubits:
             qubit.kept(level.pairs, config.ratio)
-    if config.shots < 1 or config.draws < 2:
+    if config.shots < 1 or min(config.draws, config.judge_draws) < 2:
         raise UsageError(
-            f"Arguments `shots`, `draws` must be 1 and 2 or more, but are {config.shots} and {config.draws}."
+            "Arguments `shots`, `draws`, `judge_draws` must be 1, 2 and 2 or more, but are "
+            f"{config.shots}, {config.draws} and {config.judge_draws}."
         )
     for case in config.cases:
         _check_case(case)
@@ -107,11 +107,14 @@ def check(config: QNADStudy) -> None:
 def _check_case(case: Case) -> None:
     _ = MODELS[case.model]
     radii = (*case.eps, case.shown_eps, *case.judged_eps)
-    if case.shown_eps not in case.eps or not case.judged_eps or not all(0 < eps <= 1 for eps in radii):
+    if not case.judged_eps or not set(radii) <= set(case.eps) or not all(0 < eps <= 1 for eps in radii):
         raise UsageError(
-            f"Argument `cases` must have radii in (0, 1], the shown one among them, but {case.name} has "
+            f"Argument `cases` must have radii in (0, 1], the shown and judged ones among them, but {case.name} has "
             f"{', '.join(f'{eps:g}' for eps in radii)}."
         )
+    for name in case.judged:
+        if name not in JUDGED:
+            raise unknown("defense", name, JUDGED)
     for name in ("epochs", "batch_size", "n_validation", "n_test", "n_judged", "steps", "queries"):
         if getattr(case, name) < 1:
             raise UsageError(f"Argument `{name}` must be 1 or more, but is {getattr(case, name)} in {case.name}.")

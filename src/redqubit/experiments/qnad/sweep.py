@@ -7,19 +7,9 @@ from torch import Tensor, nn
 from redqubit.adaptive import score
 from redqubit.data import Dataset
 from redqubit.experiments.base import Setting
-from redqubit.experiments.qnad.config import Case, QNADStudy
+from redqubit.experiments.qnad.config import INTRINSIC, Case, QNADStudy
 from redqubit.experiments.qnad.material import ATTACK, network, on_device, samples, stream
-from redqubit.experiments.qnad.plan import (
-    ATTACKS,
-    INTRINSIC,
-    NONE,
-    ON_TEST,
-    RAW,
-    VALIDATED,
-    Level,
-    levels,
-    published_attack,
-)
+from redqubit.experiments.qnad.plan import ATTACKS, NONE, ON_TEST, RAW, VALIDATED, Level, levels, published_attack
 from redqubit.experiments.record import Record
 from redqubit.result import Result
 

@@ -1,9 +1,9 @@
 """Table I, ours beside the published numbers, and what it leaves out: the attackers who know the defense."""
 
 from redqubit.experiments.qnad import published
-from redqubit.experiments.qnad.config import PRESETS, Case, QNADStudy
+from redqubit.experiments.qnad.config import INTRINSIC, JUDGED, PRESETS, Case, QNADStudy
 from redqubit.experiments.qnad.judge import CONTRACTED, DETERMINISTIC, GAUSSIAN
-from redqubit.experiments.qnad.plan import ATTACKS, INTRINSIC, JUDGED, NAMES, NONE, ON_TEST, RAW, VALIDATED
+from redqubit.experiments.qnad.plan import ATTACKS, NAMES, NONE, ON_TEST, RAW, VALIDATED
 from redqubit.experiments.qnad.table import ONE_DRAW, WITH, WITHOUT, BySeed, Table, gain, judged, mean_of
 from redqubit.experiments.seeds import NBSP, agree, gap, seeds, short, sign
 from redqubit.result import Panel
@@ -26,14 +26,14 @@ def radius(case: Case, eps: float) -> str:
     return f"{of_255:.0f}/255" if abs(of_255 - round(of_255)) < 1e-6 and case.shown_eps < 0.1 else f"{eps:g}"
 
 
-def percent(found: BySeed) -> str:
-    """Return relative improvements over seeds: the mean, and the range."""
+def percent(found: BySeed, n: int) -> str:
+    """Return relative improvements over n seeds: the mean, the range, and of how many where some have no quotient."""
     values = [100 * r.value for r in found.values()]
     if not values:
         return "–"
-    return f"{sum(values) / len(values):+.0f}{NBSP}({min(values):+.0f}{NBSP}to{NBSP}{max(values):+.0f})".replace(
-        "-", "−"
-    )
+    of = "" if len(values) == n else f", {len(values)}{NBSP}of{NBSP}{n}{NBSP}seeds"
+    spread = f"({min(values):+.0f}{NBSP}to{NBSP}{max(values):+.0f}{of})"
+    return f"{sum(values) / len(values):+.0f}{NBSP}{spread}".replace("-", "−")
 
 
 def status(config: QNADStudy, table: Table, case: Case, attack: str) -> str:
@@ -73,7 +73,9 @@ def table1(config: QNADStudy, table: Table, cases: list[Case]) -> list[Panel]:
                 ]
             )
             ours = [
-                percent(table.by_seed("relative_gain", case, defense=defense, attack=attack, eps=eps))
+                percent(
+                    table.by_seed("relative_gain", case, defense=defense, attack=attack, eps=eps), len(config.seeds)
+                )
                 for defense in (INTRINSIC, RAW, VALIDATED, ON_TEST)
             ]
             key = (case.name, attack)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from redqubit.experiments.qnad import published
-from redqubit.experiments.qnad.config import Case, QNADStudy
-from redqubit.experiments.qnad.plan import ATTACKS, JUDGED, NONE
+from redqubit.experiments.qnad.config import JUDGED, PRESETS, Case, QNADStudy
+from redqubit.experiments.qnad.plan import ATTACKS, NONE
 from redqubit.experiments.qnad.table import WITH, Table, gain, mean_of
 from redqubit.experiments.seeds import points, sign
 from redqubit.result import Flag
@@ -90,7 +90,7 @@ def _masked(table: Table, case: Case) -> list[Flag]:
     return out
 
 
-def limits(config: QNADStudy) -> tuple[str, ...]:
+def limits(config: QNADStudy, table: Table) -> tuple[str, ...]:
     """Return what this run does not show."""
     names = {case.name for case in config.cases}
     out = [
@@ -104,9 +104,11 @@ def limits(config: QNADStudy) -> tuple[str, ...]:
     if absent := [name for name in published.CLEAN if name not in names]:
         out.append(f"Not run: {', '.join(absent)}. With its data at hand: --preset paper.")
     for case in config.cases:
-        if case.name == "AlexNet-CIFAR-10" and case.n_judged < case.n_test:
+        if case.name in published.CLEAN and case not in PRESETS["paper"].cases:
+            trained = [int(r.value) for r in table.by_seed("n_train", case).values()]
             out.append(
-                f"{case.name} is reduced: {case.epochs} epochs, {case.n_test} attacked pictures, {case.n_judged} of "
-                f"them by adaptive attacks with {case.steps} steps."
+                f"{case.name} is reduced: {f'{min(trained):,} training pictures, ' if trained else ''}{case.epochs} "
+                f"epochs, {case.n_test} attacked pictures, {case.n_judged} of them by adaptive attacks with "
+                f"{case.steps} steps."
             )
     return tuple(out)
