@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "errors": set[str](),
     "version": set[str](),
     "registry": {"errors"},
-    "result": {"errors"},
+    "storage": {"errors"},
+    "result": {"errors", "storage"},
     "device": {"errors"},
     "statistics": {"errors"},
     "training": {"errors"},
@@ -37,29 +38,30 @@ MAY_IMPORT = {
     "models": GROUND | {"quantum"},
     "search": {"errors"},
     "evasion": GROUND | MEASURES,
-    "backdoors": GROUND | {"data", "metrics", "result", "search"},
+    "backdoors": GROUND | {"data", "metrics", "search", "storage"},
     "poisoning": GROUND | {"data", "quantum"},
     "defenses": GROUND | MEASURES | {"detection", "evasion", "models"},
     "adaptive": GROUND | MEASURES | {"defenses", "evasion"},
-    "victims": GROUND | {"backdoors", "result"},
-    "report": {"errors", "result"},
-    "runner": {"errors", "result", "version"},
+    "victims": GROUND | {"backdoors", "storage"},
+    "report": {"errors", "result", "storage"},
+    "runner": {"errors", "result", "storage", "version"},
     "sanity": GROUND | MEASURES | {"evasion", "models", "result"},
     "experiments": GROUND
     | MEASURES
     | {"adaptive", "backdoors", "config", "defenses", "defending", "device", "evasion", "explain", "models"}
-    | {"poisoning", "result", "runner", "sanity", "search", "version", "victims"},
+    | {"poisoning", "result", "runner", "sanity", "search", "storage", "version", "victims"},
     "auditing": GROUND
     | MEASURES
     | {"backdoors", "config", "device", "evasion", "models", "poisoning", "report", "result", "runner", "sanity"}
-    | {"victims"},
+    | {"storage", "victims"},
     "defending": GROUND
     | MEASURES
     | {"auditing", "backdoors", "config", "defenses", "detection", "device", "models", "report", "result", "runner"}
-    | {"victims"},
+    | {"storage", "victims"},
     "screening": GROUND
     | MEASURES
-    | {"auditing", "config", "defenses", "detection", "device", "poisoning", "report", "result", "runner"},
+    | {"auditing", "config", "defenses", "detection", "device", "poisoning", "report", "result", "runner"}
+    | {"storage"},
     "cli": set(PARTS),
 }
 STANDARD_LIBRARY_ONLY = (
@@ -67,6 +69,7 @@ STANDARD_LIBRARY_ONLY = (
     "version.py",
     "registry.py",
     "result.py",
+    "storage/files.py",
     "quantum/circuit.py",
     "quantum/channels.py",
 )

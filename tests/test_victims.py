@@ -41,15 +41,15 @@ def test_a_run_without_models_has_none(tmp_path: Path) -> None:
 
 def test_damage_is_told_in_one_line(tmp_path: Path) -> None:
     save_victim(VICTIM, nn.Linear(3, 2), tmp_path)
-    with pytest.raises(UsageError, match="cannot be loaded"):
+    with pytest.raises(UsageError, match="must be as the run wrote it"):
         load_victim(VICTIM, nn.Linear(4, 2), tmp_path)
     weights = tmp_path / "models" / "digits-patch-s0.safetensors"
     weights.write_bytes(weights.read_bytes()[:20])
-    with pytest.raises(UsageError, match="cannot be loaded") as told:
+    with pytest.raises(UsageError, match="must be as the run wrote it") as told:
         load_victim(VICTIM, nn.Linear(3, 2), tmp_path)
     assert "\n" not in str(told.value)
     (tmp_path / "models" / "digits-patch-s0.json").write_text("{")
-    with pytest.raises(UsageError, match="must describe a model") as told:
+    with pytest.raises(UsageError, match="must be as the run wrote it") as told:
         find_victims(tmp_path)
     assert "\n" not in str(told.value)
 

@@ -15,8 +15,8 @@ A run folder holds
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from errno import ENOSPC
 from functools import cache
@@ -25,6 +25,7 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from redqubit.errors import UsageError
+from redqubit.storage.files import sealed, sync_folder, unsealed, write_text, writing
 
 Severity = Literal["ok", "warning", "fail"]
 
@@ -142,7 +143,8 @@ def append(path: Path, results: Iterable[Result]) -> None:
     """Append all results of one cell in a single write, and wait until they are on the disk.
 
     Each row also carries `cell_size`, the number of rows of its cell, by which `load` tells whether a
-    cell is whole. When the disk is full, the file is left as it was.
+    cell is whole, and `crc32`, by which it tells whether a row is as it was written. When the disk is full, the file
+    is left as it was.
 
     Args:
         path: The `results.jsonl` of a run; created when it is not there.
@@ -156,11 +158,13 @@ def append(path: Path, results: Iterable[Result]) -> None:
     if len({row.cell for row in rows}) != 1:
         names = ", ".join(sorted({row.cell for row in rows})) or "none"
         raise UsageError(f"Argument `results` must be those of one cell, but they are of {names}: append cell by cell")
-    text = "".join(_to_json(row)[:-1] + f', "cell_size": {len(rows)}}}\n' for row in rows).encode()
-    with _writing(path):
+    text = "".join(sealed(_to_json(row)[:-1] + f', "cell_size": {len(rows)}}}') + "\n" for row in rows).encode()
+    with writing(path):
         file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             start = os.fstat(file).st_size
+            if not start:
+                sync_folder(path)
             if start and os.pread(file, 1, start - 1) != b"\n":
                 raise UsageError(f"Argument `path` must end in a whole line, but {path} does not: call repair() first")
             try:
@@ -198,14 +202,14 @@ def repair(path: Path) -> int:
     whole = _scan(path)[1]
     torn = path.stat().st_size - whole
     if torn:
-        with _writing(path):
+        with writing(path):
             os.truncate(path, whole)
     return torn
 
 
 def save_summary(path: Path, summary: Summary) -> None:
     """Write `summary` as JSON, whole or not at all."""
-    write_text(path, _to_json(summary, indent=1) + "\n")
+    write_text(path, sealed(_to_json(summary, indent=1)) + "\n")
 
 
 def load_summary(path: Path) -> Summary:
@@ -216,43 +220,12 @@ def load_summary(path: Path) -> Summary:
     """
     text = _read(Path(path))
     try:
-        summary: Summary = _typed(Summary, _from_json(text), "summary")
-    except ValueError as error:
+        summary: Summary = _built(Summary, unsealed(text, _from_json), "summary")
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"Argument `path` must be a summary, but {path} is damaged ({error}): run the command again"
         ) from None
     return summary
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file so that a reader, or a crash, finds the old one or the new one, never half of it.
-
-    Raises:
-        UsageError: If the file cannot be written, for want of space or permission.
-    """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with _writing(path):
-        try:
-            with part.open("w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(
-            f"Argument `path` must be writable, but {path}: {error.strerror}: "
-            "make room or permit it and start again, finished cells are kept"
-        ) from error
 
 
 def _read(path: Path) -> bytes:
@@ -274,9 +247,7 @@ def _scan(path: Path) -> tuple[list[Result], int]:
     for number, line in enumerate(lines, start=1):
         position += len(line) + 1
         try:
-            raw = _from_json(line)
-            if not isinstance(raw, dict):
-                raise ValueError("a row must be an object")
+            raw = unsealed(line, _from_json)
             row_size = raw.pop("cell_size", None)
             row: Result = _built(Result, raw, "result")
             if type(row_size) is not int or row_size < 1:

@@ -1,20 +1,18 @@
 """Models that a run leaves behind for defenses: their weights, and what they are."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from pydantic import TypeAdapter
 from torch import nn
 
 from redqubit.backdoors import TRIGGERS, Backdoor, Trigger
 from redqubit.errors import UsageError
-from redqubit.result import write_text
+from redqubit.storage.files import damaged, load_json, save_json, writing
+from redqubit.storage.weights import load_weights, save_weights
 
 FOLDER = "models"  # below the artifacts of a run
 
@@ -89,17 +87,10 @@ def save_victim(victim: Victim, model: nn.Module, artifacts: Path) -> None:
         UsageError: when it cannot be written.
     """
     folder = artifacts / FOLDER
-    path, part = folder / f"{victim.name}.safetensors", folder / f".{victim.name}.{os.getpid()}.part"
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(state, part)
-        os.replace(part, path)
-    except (OSError, SafetensorError) as error:
-        raise UsageError(f"Argument `artifacts` must be writable, but {path}: {error}: make room.") from error
-    finally:
-        part.unlink(missing_ok=True)
-    write_text(folder / f"{victim.name}.json", TypeAdapter(dict).dump_json(asdict(victim), indent=1).decode())
+    save_weights(model, folder / f"{victim.name}.safetensors")
+    save_json(folder / f"{victim.name}.json", TypeAdapter(dict).dump_python(asdict(victim), mode="json"))
 
 
 def find_victims(artifacts: Path) -> list[Victim]:
@@ -117,22 +108,11 @@ def load_victim(victim: Victim, model: nn.Module, artifacts: Path) -> nn.Module:
     Raises:
         UsageError: when the file is absent or broken, or does not fit.
     """
-    path = artifacts / FOLDER / f"{victim.name}.safetensors"
-    try:
-        model.load_state_dict(load_file(path))
-    except (SafetensorError, OSError, RuntimeError) as error:
-        why = " ".join(str(error).split())
-        raise UsageError(
-            f"Model `{victim.name}` must be whole, but {path} cannot be loaded ({why}): run it again."
-        ) from None
-    return model.eval()
+    return load_weights(model, artifacts / FOLDER / f"{victim.name}.safetensors").eval()
 
 
 def _read(path: Path) -> Victim:
     try:
-        return TypeAdapter(Victim).validate_json(path.read_bytes())
-    except (ValidationError, OSError) as error:
-        why = " ".join(str(error).split())
-        raise UsageError(
-            f"File {path} must describe a model of a run, but cannot be read so ({why:.200}): delete it."
-        ) from None
+        return TypeAdapter(Victim).validate_python(load_json(path))
+    except (ValueError, OSError) as error:
+        raise damaged(path, error) from None

@@ -15,6 +15,7 @@ from redqubit.backdoors import Patch, Trigger
 from redqubit.data import Dataset
 from redqubit.result import Finding, Flag, Panel, Result
 from redqubit.statistics import mcnemar, paired_bootstrap
+from redqubit.storage.arrays import load_arrays
 
 WORKS = 0.8  # attack success rate from which a backdoor is said to work
 MEMORISED = 0.3  # by how much the rate on training pictures must exceed that on test pictures to be told
@@ -317,11 +318,11 @@ def _names(dataset: Dataset) -> list[str]:
 
 def _pictures(table: BackdoorTable, model: str) -> Panel:
     file, names, rows = f"examples-backdoors-{model}.npz", _names(table.test_set), []
-    with np.load(table.artifacts / file, allow_pickle=False) as arrays:
-        for name in table.plan.triggers:
-            keys = {"true": "true", "before": f"{name}_before", "after": f"{name}_after"}
-            labels = {key: [names[i] for i in arrays[kept]] for key, kept in keys.items()}
-            rows.append({"label": name, "clean": "clean", "adv": name, **labels})
+    arrays = load_arrays(table.artifacts / file, cell=f"backdoors-{model}-seed{table.config.seeds[0]}")
+    for name in table.plan.triggers:
+        keys = {"true": "true", "before": f"{name}_before", "after": f"{name}_after"}
+        labels = {key: [names[i] for i in arrays[kept]] for key, kept in keys.items()}
+        rows.append({"label": name, "clean": "clean", "adv": name, **labels})
     return Panel(
         "images",
         f"Triggered pictures, backdoored {model}",

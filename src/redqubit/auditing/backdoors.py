@@ -6,7 +6,6 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from scipy import stats
 from torch import Tensor
@@ -20,6 +19,8 @@ from redqubit.errors import UsageError
 from redqubit.metrics import BackdoorRates, psnr, ssim
 from redqubit.result import Result
 from redqubit.runner import Cell
+from redqubit.storage.arrays import save_arrays
+from redqubit.storage.tables import save_table
 from redqubit.training import logits, train
 from redqubit.victims import Victim, save_victim
 
@@ -193,8 +194,8 @@ def implant(work: Work, subject: Subject, seed: int, triggers: Mapping[str, Trig
         if victim is not None:
             save_victim(_with_backdoor(victim, subject, name, trigger, config), model, work.artifacts)
     if seed == config.seeds[0]:
-        np.savez(work.artifacts / f"examples-backdoors-{subject.name}.npz", **examples)  # type: ignore[arg-type]
-    pq.write_table(pa.concat_tables(outcomes), work.backdoors_file(subject, seed))
+        save_arrays(work.artifacts / f"examples-backdoors-{subject.name}.npz", **examples)
+    save_table(pa.concat_tables(outcomes), work.backdoors_file(subject, seed))
     return results
 
 

@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from redqubit.auditing.config import SETTINGS, Audit
-from redqubit.auditing.subjects import Subject, find_data, load_weights
+from redqubit.auditing.subjects import Subject, find_data
 from redqubit.data import Dataset
 from redqubit.evasion import PGD, check_model, transfer_matrix
 from redqubit.metrics import accuracy, linf_distance, worst_case
@@ -28,6 +26,9 @@ from redqubit.sanity import (
     noise_on_check,
     randomness_check,
 )
+from redqubit.storage.arrays import save_arrays
+from redqubit.storage.tables import load_table, save_table
+from redqubit.storage.weights import load_weights, save_weights
 from redqubit.training import logits, train
 
 CHECKED = 200  # test samples that the checks of a model see
@@ -88,7 +89,7 @@ class Work:
         """Return a model that an earlier cell trained."""
         model = subject.make(seed).to(self.device)
         if not subject.trained:
-            load_weights(model, self.weights_file(subject, seed))
+            load_weights(model, self.weights_file(subject, seed), cell=f"{subject.name}-seed{seed}")
         return model.eval()
 
     def cells(self) -> list[Cell]:
@@ -122,7 +123,7 @@ def attack(work: Work, subject: Subject, seed: int) -> list[Result]:
             lr=config.lr,
             generator=generator,
         )
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, work.weights_file(subject, seed))
+        save_weights(model, work.weights_file(subject, seed))
     record = _Record(f"{subject.name}-seed{seed}", subject.name, seed)
     evaluations = [0]
 
@@ -149,7 +150,7 @@ def attack(work: Work, subject: Subject, seed: int) -> list[Result]:
     if seed == config.seeds[0]:
         shown = next((a for a in ("pgd_strong", "pgd", "mim", "fgsm") if a in examples), config.attacks[0])
         clean_x, x_adv = x[: config.n_examples], examples[shown]
-        np.savez(
+        save_arrays(
             work.artifacts / f"examples-{subject.name}.npz",
             clean=drawable(clean_x),
             adv=drawable(x_adv),
@@ -157,7 +158,7 @@ def attack(work: Work, subject: Subject, seed: int) -> list[Result]:
             before=logits(model, clean_x).argmax(1).cpu().numpy(),
             after=logits(model, x_adv).argmax(1).cpu().numpy(),
         )
-    pq.write_table(record.samples(), work.samples_file(subject, seed))
+    save_table(record.samples(), work.samples_file(subject, seed))
     return record.results
 
 
@@ -179,7 +180,7 @@ def transfer(work: Work) -> list[Result]:
         config = {"source": source, "target": target, "eps": eps, "attack": "pgd"}
         record.proportion("transfer_accuracy", found.correct, config)
     masks = {f"{a}>{b}": found.correct.cpu().numpy() for (a, b), found in grid.items()}
-    pq.write_table(pa.table(masks), work.artifacts / "transfer.parquet")
+    save_table(pa.table(masks), work.artifacts / "transfer.parquet")
     return record.results
 
 
@@ -192,7 +193,7 @@ def correct_samples(work: Work, samples: pa.Table) -> dict[tuple[str, int, str, 
         model, seed, label, eps = (columns[c][start] for c in ("model", "seed", "attack", "eps"))
         out[str(model), int(seed), str(label), float(eps)] = torch.from_numpy(right[start : start + n].copy())
     if len(work.subjects) > 1:
-        table = pq.read_table(work.artifacts / "transfer.parquet")
+        table = load_table(work.artifacts / "transfer.parquet", cell="transfer")
         for a in work.subjects:
             for b in work.subjects:
                 mask = torch.from_numpy(table[f"{a.name}>{b.name}"].to_numpy().copy())

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from torch import Tensor, nn
 
 from redqubit import report
@@ -28,6 +27,7 @@ from redqubit.device import find_device
 from redqubit.errors import UsageError
 from redqubit.result import Result, load, save_summary
 from redqubit.runner import Cell, Progress, open_run, run_cells
+from redqubit.storage.tables import load_table, save_table
 
 
 def audit(
@@ -156,8 +156,8 @@ def _part(progress: Progress | None, others: int, total: int) -> Progress | None
 
 def _joined(files: Sequence[Path], whole: Path) -> pa.Table:
     """Return the outcomes of all cells, and keep them in one file."""
-    table = pa.concat_tables([pq.read_table(file) for file in files])
-    pq.write_table(table, whole)
+    table = pa.concat_tables([load_table(file) for file in files])
+    save_table(table, whole)
     return table
 
 

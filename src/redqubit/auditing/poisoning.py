@@ -7,7 +7,6 @@ from math import prod
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from redqubit.poisoning.base import clean_part
 from redqubit.result import Result
 from redqubit.runner import Cell
 from redqubit.statistics import Proportion
+from redqubit.storage.tables import save_table
 from redqubit.training import logits, train
 
 NONE = "none"  # what training without poison is called
@@ -177,7 +177,7 @@ def mislead(work: Work, subject: Subject, seed: int, plan: PoisonPlan) -> list[R
                 same = poisoned.y == plan.poisoned("farthest", ratio, dataset, seed).y
                 counts["labels_as_farthest"] = int(same[chosen].sum())
             record(name, ratio, accuracy(said(name, ratio, poisoned.y)), **counts)
-    pq.write_table(pa.concat_tables(outcomes), work.poisoning_file(subject, seed))
+    save_table(pa.concat_tables(outcomes), work.poisoning_file(subject, seed))
     return results
 
 

@@ -41,6 +41,7 @@ from redqubit.sanity import (
     single_step_check,
 )
 from redqubit.statistics import PairedTest, mcnemar, paired_bootstrap, smallest_detectable_difference
+from redqubit.storage.arrays import load_arrays
 
 WHITE_BOX = ("pgd_strong", "pgd", "mim", "fgsm")  # strongest first
 DESCRIBED = 10  # qubits up to which expressibility is estimated
@@ -310,8 +311,9 @@ def _seed_words(n: int) -> str:
 
 def _example_row(table: AuditTable, model: str) -> dict[str, object]:
     names = table.test_set.classes or tuple(map(str, range(table.test_set.n_classes)))
-    with np.load(table.artifacts / f"examples-{model}.npz", allow_pickle=False) as arrays:
-        labels = {key: [names[i] for i in arrays[key]] for key in ("true", "before", "after")}
+    cell = f"{model}-seed{table.config.seeds[0]}"
+    arrays = load_arrays(table.artifacts / f"examples-{model}.npz", cell=cell)
+    labels = {key: [names[i] for i in arrays[key]] for key in ("true", "before", "after")}
     return {"label": model, "clean": "clean", "adv": "adv", **labels}
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from redqubit.backdoors.base import TRIGGERS, ColorTrigger
 from redqubit.errors import UsageError
-from redqubit.result import write_text
 from redqubit.search import NSGA2, OnGeneration, Vector, knee
+from redqubit.storage.files import write_text
 
 SEEDS = 3  # fewest seeds behind the loss of a candidate that may be called an optimum
 

@@ -24,6 +24,7 @@ from redqubit.registry import unknown
 from redqubit.result import Result
 from redqubit.runner import Cell
 from redqubit.statistics import Proportion
+from redqubit.storage.arrays import save_arrays
 from redqubit.training import logits
 from redqubit.victims import Victim
 
@@ -244,7 +245,7 @@ def save_restored(task: Task, model: nn.Module, held: Dataset, restored: Restore
         }
         norm = float(restored.norms[0, label])
         record.add("restored_norm", norm, shown=kind, class_name=names[label], file=f"{record.cell}.npz", **said)
-    np.savez_compressed(task.out / f"{record.cell}.npz", **arrays)
+    save_arrays(task.out / f"{record.cell}.npz", **arrays)
 
 
 def run_pruning(task: Task) -> list[Result]:

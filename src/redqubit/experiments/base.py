@@ -15,6 +15,7 @@ from redqubit.device import find_device
 from redqubit.registry import Registry, unknown
 from redqubit.result import Result, Summary, load, save_summary
 from redqubit.runner import Cell, Progress, RunFolder, open_run, run_cells
+from redqubit.storage.files import load_json
 
 C = TypeVar("C")
 
@@ -126,7 +127,7 @@ def reproduce(
 def _with_earlier(parts: Sequence[str], folder: Path, known: Sequence[str]) -> tuple[str, ...]:
     """Return these parts and those that the folder was made for before; () stands for all."""
     try:
-        command = str(json.loads((folder / "run.json").read_text(encoding="utf-8"))["rerun"])
+        command = str(load_json(folder / "run.json")["rerun"])
     except (OSError, ValueError, KeyError):
         return tuple(parts)
     before = {kind + n for kind, n in re.findall(r"--(table|figure) (\d+)", command)}

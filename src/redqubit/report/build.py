@@ -2,8 +2,10 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from redqubit.errors import UsageError
 from redqubit.report.drawing import Drawn, Page, Published, draw, published
 from redqubit.report.markdown import markdown
 from redqubit.report.tables import label, merged, number, numeric_columns, words
-from redqubit.result import Flag, Panel, Result, Summary, load, load_summary, write_text
+from redqubit.result import Flag, Panel, Result, Summary, load, load_summary
+from redqubit.storage.files import load_json, write_text
 
 _FILES = ("config.yaml", "run.json", "results.jsonl", "summary.json")
 _MOST_ROWS = 200  # of a table that nobody asked for
@@ -86,11 +89,12 @@ def _read(folder: Path) -> Run:
     results = load(folder / "results.jsonl") if (folder / "results.jsonl").exists() else []
     try:
         path = folder / "run.json"
-        about = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if not isinstance(about, dict):
-            raise ValueError("not an object")
+        about = load_json(path) if path.exists() else {}
         path = folder / "config.yaml"
         config = path.read_text(encoding="utf-8") if path.exists() else ""
+        head = re.match("# experiment: (.*)\n# sha256: ([0-9a-f]{64})\n", config)
+        if head and sha256(f"{head[1]}\n{config[head.end() :]}".encode()).hexdigest() != head[2]:
+            raise ValueError("its checksum is wrong")
     except (OSError, ValueError) as error:
         raise UsageError(
             f"Argument `folder` must hold whole files, but {path} is damaged ({error}): start the run again"

@@ -1,6 +1,5 @@
 """Rows of adversarial examples: original, perturbation, adversarial, with labels."""
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from numpy.typing import NDArray
 from redqubit.errors import UsageError
 from redqubit.report.plots import bars, picture
 from redqubit.result import Panel
+from redqubit.storage.arrays import load_arrays
+from redqubit.storage.files import damaged
 
 MOST = 12  # examples of one row that a report shows
 
@@ -52,13 +53,10 @@ def rows(panel: Panel, artifacts: Path) -> list[Row]:
     if not path.exists():
         return []
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return [_row(row, arrays) for row in panel.data.get("rows", [])]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UsageError(
-            f"Argument `folder` must hold whole artifacts, but {path} is damaged ({' '.join(map(str, error.args))}): "
-            "delete it and run again"
-        ) from None
+        arrays = load_arrays(path)
+        return [_row(row, arrays) for row in panel.data.get("rows", [])]
+    except (ValueError, KeyError) as error:
+        raise error if isinstance(error, UsageError) else damaged(path, error) from None
 
 
 def _row(row: Mapping[str, Any], arrays: Mapping[str, Array]) -> Row:

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from redqubit.runner import Cell
 from redqubit.screening.config import Screening
 from redqubit.screening.inputs import first_places
 from redqubit.statistics import Proportion, mcnemar
+from redqubit.storage.arrays import load_arrays, save_arrays
 
 STATES, FEATURES = "states", "features"
 SPACES = (STATES, FEATURES)
@@ -75,13 +75,13 @@ class Work:
 
     def scores(self, space: str) -> dict[str, Suspicion]:
         """Return what the detectors made of the labels in a space, which an earlier cell kept."""
-        with np.load(self.artifacts / f"scores-{space}.npz", allow_pickle=False) as kept:
-            return {
-                name: Suspicion(
-                    self.dataset, torch.from_numpy(kept[f"{name}_score"]), torch.from_numpy(kept[f"{name}_suggested"])
-                )
-                for name in THRESHOLDS
-            }
+        kept = load_arrays(self.artifacts / f"scores-{space}.npz", cell=f"labels-{space}")
+        return {
+            name: Suspicion(
+                self.dataset, torch.from_numpy(kept[f"{name}_score"]), torch.from_numpy(kept[f"{name}_suggested"])
+            )
+            for name in THRESHOLDS
+        }
 
 
 def run_classes(work: Work) -> list[Result]:
@@ -135,7 +135,7 @@ def run_labels(work: Work, space: str) -> list[Result]:
         if int(torch.bincount(mended.y, minlength=mended.n_classes).min()) >= 2:  # else a class is gone
             results += _share(add, "flagged_when_mended", detector(mended).flagged(threshold))
         kept |= {f"{name}_score": found.scores.cpu().numpy(), f"{name}_suggested": found.suggested.cpu().numpy()}
-    np.savez_compressed(work.artifacts / f"scores-{space}.npz", **kept)
+    save_arrays(work.artifacts / f"scores-{space}.npz", **kept)
     return results
 
 

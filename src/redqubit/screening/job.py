@@ -7,10 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pc
-import pyarrow.parquet as pq
 import torch
 
 from redqubit import report
@@ -27,6 +25,9 @@ from redqubit.screening.config import Screening, check
 from redqubit.screening.inputs import encode, find_set
 from redqubit.screening.panels import panels
 from redqubit.screening.verdict import Screened, checks, findings
+from redqubit.storage.arrays import save_arrays
+from redqubit.storage.files import replacing
+from redqubit.storage.tables import save_table
 
 PICTURES = "suspicious.npz"
 
@@ -116,9 +117,10 @@ def _write(table: Screened, folder: Path) -> None:
         **{f"{name}_{space}": found.scores.numpy() for (name, space), found in table.found.items()},
     }
     samples = pa.table(columns)
-    pq.write_table(samples, folder / "samples.parquet")
+    save_table(samples, folder / "samples.parquet")
     first = table.order[table.flagged.numpy()[table.order]]
-    pc.write_csv(samples.take(first).drop_columns("flagged"), folder / "artifacts" / "suspicious.csv")
+    with replacing(folder / "artifacts" / "suspicious.csv") as file:
+        pc.write_csv(samples.take(first).drop_columns("flagged"), file)
 
 
 def _pictures(table: Screened, work: Work, artifacts: Path) -> dict[str, Any]:
@@ -132,7 +134,7 @@ def _pictures(table: Screened, work: Work, artifacts: Path) -> dict[str, Any]:
     apart = work.spaces[table.judge[1]].distances(features[shown], features)
     apart[(wanted[:, None] != y) | (torch.arange(len(y)) == torch.tensor(shown)[:, None])] = torch.inf
     near = apart.argmin(1)
-    np.savez_compressed(artifacts / PICTURES, given=x[shown].half().numpy(), near=x[near].half().numpy())
+    save_arrays(artifacts / PICTURES, given=x[shown].half().numpy(), near=x[near].half().numpy())
     said = [
         f"{int(table.encoded.places[i])}: label {names[int(y[i])]}, suggested {names[int(c)]}"
         for i, c in zip(shown, wanted, strict=True)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from redqubit.experiments.hcqnn.networks import NONE, Trained
 from redqubit.experiments.hcqnn.plan import CLEAN
 from redqubit.experiments.record import Record
 from redqubit.metrics import cosine_similarity, squared_error
+from redqubit.storage.arrays import save_arrays
 from redqubit.training import logits
 
 BEFORE, AFTER = "before", "after"  # the autoencoder
@@ -58,5 +58,5 @@ def keep_pictures(
             arrays[key] = shown
             said[key] = logits(found.models[NONE], part.unit(shown)).argmax(1).tolist()
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, allow_pickle=False, **{key: value.numpy() for key, value in arrays.items()})
+    save_arrays(path, **{key: value.numpy() for key, value in arrays.items()})
     record.value("pictures_shown", len(places), seed, file=path.name, true=part.test_y[places].tolist(), said=said)

@@ -53,6 +53,7 @@ from redqubit.models.narrow import HEADS, FromStage, PooledFeatures, saturation
 from redqubit.models.weight_gradients import weight_gradients
 from redqubit.result import Result
 from redqubit.runner import Cell
+from redqubit.storage.arrays import save_arrays
 from redqubit.training import fine_tune
 from redqubit.victims import find_victims, load_victim, save_victim, trigger
 
@@ -309,7 +310,7 @@ def run_cam(config: HQNNBackdoor, spec: Spec, found: Found, setting: Setting) ->
     }
     file = f"cam-{spec.name}.npz"
     record.value("cam_shown", len(shown), file=file, **names)
-    np.savez_compressed(
+    save_arrays(
         setting.artifacts / file,
         clean=_overlaid(x[shown.to(x.device)].cpu(), maps[0][shown]),
         adv=_overlaid(triggered[shown.to(x.device)].cpu(), maps[1][shown]),

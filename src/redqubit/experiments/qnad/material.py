@@ -1,14 +1,11 @@
 """The pictures of one seed, its network, and the same network on the device."""
 
 import copy
-import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from redqubit.data import Dataset, load_splits, stratified_subset
@@ -17,6 +14,7 @@ from redqubit.experiments.base import Setting
 from redqubit.experiments.qnad.config import Case, QNADStudy
 from redqubit.experiments.qnad.plan import Level
 from redqubit.models import MODELS, QuantumProducts, quantum_mac
+from redqubit.storage.weights import load_weights, save_weights
 from redqubit.training import cross_entropy, train
 
 STREAMS = 1_000_003  # between seeds, so that no two of them share a stream of random numbers by accident
@@ -90,10 +88,9 @@ def network(case: Case, part: Samples, seed: int, setting: Setting) -> nn.Module
     path = setting.artifacts / "networks" / f"{case.name}-seed{seed}.safetensors"
     if path.exists():
         try:
-            model.load_state_dict(load_file(path))
-        except (OSError, SafetensorError, RuntimeError) as error:
+            return load_weights(model, path).to(setting.device).eval()
+        except UsageError as error:
             raise UsageError(f"{path} must hold the network of this run, but does not: delete it.") from error
-        return model.to(setting.device).eval()
     order = stream(seed, ORDER)
     model = train(
         model.to(setting.device),
@@ -106,9 +103,7 @@ def network(case: Case, part: Samples, seed: int, setting: Setting) -> nn.Module
         generator=order,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.part")
-    save_file({name: value.cpu().contiguous() for name, value in model.state_dict().items()}, unfinished)
-    os.replace(unfinished, path)
+    save_weights(model, path)
     return model
 
 
