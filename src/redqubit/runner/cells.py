@@ -1,0 +1,53 @@
+"""Cells: what is done whole or not at all."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from redqubit.errors import UsageError
+from redqubit.result import Result
+from redqubit.version import __version__
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One unit of work that is done whole or not at all.
+
+    Attributes:
+        name: Unique within the experiment; every result of the cell carries it.
+        run: Returns the results. With several workers it travels to another process, so make it a
+            `functools.partial` of a module-level function.
+    """
+
+    name: str
+    run: Callable[[], Sequence[Result]]
+
+
+def measured(cell: Cell) -> list[Result]:
+    """Run a cell and fill in what only the runner knows."""
+    start = time.perf_counter()
+    results = list(cell.run())
+    seconds = time.perf_counter() - start
+    if {result.cell for result in results} != {cell.name}:
+        raise ValueError("a cell must return at least one result, and all of its results must carry its name")
+    return [
+        replace(
+            result,
+            seconds=seconds if result.seconds is None else result.seconds,
+            version=result.version or __version__,
+        )
+        for result in results
+    ]
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Tell in which cell an error arose."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"Cell `{name}`: {error}") from error
+    except Exception as error:
+        error.add_note(f"This happened in cell `{name}`; finished cells are kept.")
+        raise
