@@ -115,7 +115,7 @@ PRESETS = {
                 "alexnet",
                 (2 / 255, 6 / 255),
                 6 / 255,
-                (2 / 255, 6 / 255),
+                (2 / 255,),
                 epochs=30,
                 augment=True,
                 batch_size=128,
