@@ -171,13 +171,16 @@ def _circumstances(folder: Path, experiment: str, config: str, device: str, reru
         before = load_json(folder / "run.json")
     except (OSError, ValueError):
         before = {}
+    resumed = before.get("resumed", [])
     return {
         "experiment": experiment,
         "config_sha256": config.split("# sha256: ")[1].split("\n")[0],
         "rerun": rerun,
         "started": before.get("started", now),
-        "resumed": [*before.get("resumed", []), now] if before else [],
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        "resumed": [*(resumed if isinstance(resumed, list) else []), now] if before else [],
+        "device": torch.cuda.get_device_name(device)
+        if device.startswith("cuda") and torch.cuda.is_available()
+        else device,
         "cpu": f"{_cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "platform": platform.platform(),
         "versions": {

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from redqubit.storage.files import damaged, replacing
 
 
-def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+def save_arrays(path: Path, /, **arrays: NDArray[Any]) -> None:
     """Write arrays as a compressed npz file, whole or not at all.
 
     Raises:
         UsageError: If the file cannot be written.
     """
     with replacing(path) as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez_compressed(file, **arrays)
 
 
 def load_arrays(path: Path, *, cell: str = "") -> dict[str, NDArray[Any]]:
@@ -46,6 +46,6 @@ def load_arrays(path: Path, *, cell: str = "") -> dict[str, NDArray[Any]]:
             members = {name.removesuffix(".npy"): io.BytesIO(archive.read(name)) for name in archive.namelist()}
         return {name: npy.read_array(member, allow_pickle=False) for name, member in members.items()}
     except FileNotFoundError:
-        raise damaged(path, "is not there", cell=cell) from None
+        raise damaged(path, "it is not there", cell=cell) from None
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error) as error:
         raise damaged(path, error, cell=cell) from None

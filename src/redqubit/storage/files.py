@@ -61,7 +61,7 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UsageError(
             f"Argument `path` must be writable, but {path}: {error.strerror or error}: "
-            "make room or permit it and start again, finished cells are kept"
+            "make room or permit it and start again, what was finished is kept"
         ) from error
 
 

@@ -42,7 +42,7 @@ def load_table(path: Path, *, cell: str = "") -> pa.Table:
         if (table.schema.metadata or {}).get(_KEY, known := _digest(table)) != known:
             raise ValueError("its checksum is wrong")
     except FileNotFoundError:
-        raise damaged(path, "is not there", cell=cell) from None
+        raise damaged(path, "it is not there", cell=cell) from None
     except (pa.ArrowException, OSError, ValueError, MemoryError, KeyError) as error:
         raise damaged(path, error, cell=cell) from None
     return table.replace_schema_metadata(None)

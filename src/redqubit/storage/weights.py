@@ -52,7 +52,7 @@ def load_weights(model: M, path: Path, *, cell: str = "") -> M:
                 raise ValueError("its checksum is wrong")
         model.load_state_dict(state)
     except FileNotFoundError:
-        raise damaged(path, "is not there", cell=cell) from None
+        raise damaged(path, "it is not there", cell=cell) from None
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise damaged(path, error, cell=cell) from None
     return model
