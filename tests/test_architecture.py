@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "adaptive": GROUND | MEASURES | {"defenses", "evasion"},
     "victims": GROUND | {"backdoors", "storage"},
     "report": {"errors", "result", "storage"},
+    "tracking": GROUND | {"result"},
     "runner": {"errors", "result", "storage", "version"},
     "sanity": GROUND | MEASURES | {"evasion", "models", "result"},
     "experiments": GROUND
@@ -73,7 +74,7 @@ STANDARD_LIBRARY_ONLY = (
     "quantum/circuit.py",
     "quantum/channels.py",
 )
-OPTIONAL = {"pennylane", "qiskit", "foolbox", "jax", "tensorcircuit", "ray", "art", "torchattacks", "pytest"}
+OPTIONAL = {"pennylane", "qiskit", "foolbox", "jax", "tensorcircuit", "ray", "art", "torchattacks", "mlflow", "pytest"}
 DISTRIBUTIONS = {"yaml": "pyyaml", "PIL": "pillow", "sklearn": "scikit-learn", "markupsafe": "jinja2"}
 
 
@@ -192,7 +193,9 @@ def test_only_the_command_line_prints() -> None:
 
 def test_only_data_and_the_command_line_read_the_environment() -> None:
     for path in FILES:
-        if path.parent.name not in ("data", "cli") and name_of(path) != "runner/cluster.py":  # which tells Ray something
+        if (
+            path.parent.name not in ("data", "cli") and name_of(path) != "runner/cluster.py"
+        ):  # which tells Ray something
             assert "os.environ" not in path.read_text(encoding="utf-8"), name_of(path)
             assert "getenv" not in path.read_text(encoding="utf-8"), name_of(path)
 

@@ -1,6 +1,7 @@
 """What comes before and after the work of a command: data, and the verdict on screen."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -17,8 +18,12 @@ def download(name: str, data_dir: Path | None, *, silent: bool) -> None:
             load_splits(name, data_dir=data_dir, progress=advance)
 
 
-def conclude(page: Path, *, quiet: bool, as_json: bool) -> None:
-    """Print the verdict and where the report is."""
+def conclude(page: Path, *, quiet: bool, as_json: bool, log: Sequence[str] | None = None) -> None:
+    """Log the run where that is asked for, and print the verdict and where the report is."""
+    from redqubit import tracking
+
+    for target in log or ():
+        tracking.log(page.parent, target)
     machine = page.with_suffix(".json")
     if as_json:
         typer.echo(machine.read_text(encoding="utf-8"))

@@ -7,11 +7,13 @@ import typer
 
 from redqubit.cli.around import conclude, download
 from redqubit.cli.bars import cell_bar
+from redqubit.cli.complete import one, several
 from redqubit.cli.options import (
     ConfigFile,
     DataDir,
     Device,
     Json,
+    Log,
     Noise,
     Out,
     Quiet,
@@ -26,19 +28,37 @@ from redqubit.cli.options import (
 
 def audit_command(
     model: Annotated[
-        str, typer.Option(help="A model's name (see `list`) or package.module:function that makes one.")
+        str,
+        typer.Option(
+            help="A model's name (see `list`) or package.module:function that makes one.", autocompletion=one("models")
+        ),
     ] = "qunn",
-    data: Annotated[str, typer.Option(help="A data set's name, an npz file, or a folder of pictures.")] = "digits",
-    twin: Annotated[str | None, typer.Option(help="The model to compare with; matched to ours by default.")] = None,
+    data: Annotated[
+        str, typer.Option(help="A data set's name, an npz file, or a folder of pictures.", autocompletion=one("data"))
+    ] = "digits",
+    twin: Annotated[
+        str | None,
+        typer.Option(help="The model to compare with; matched to ours by default.", autocompletion=one("models")),
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="Safetensors file of the model: audited as it is.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2.")] = None,
     eps: Annotated[str | None, typer.Option(help="L-infinity radii, such as 0.05,0.1.")] = None,
-    attacks: Annotated[str | None, typer.Option(help="Attacks, such as fgsm,pgd_strong,square.")] = None,
+    attacks: Annotated[
+        str | None, typer.Option(help="Attacks, such as fgsm,pgd_strong,square.", autocompletion=several("attacks"))
+    ] = None,
     backdoors: Annotated[
-        str | None, typer.Option(help="Triggers to poison pictures with, such as patch,blend; '' for none.")
+        str | None,
+        typer.Option(
+            help="Triggers to poison pictures with, such as patch,blend; '' for none.",
+            autocompletion=several("triggers"),
+        ),
     ] = None,
     poisons: Annotated[
-        str | None, typer.Option(help="Label poisons: random, cyclic, farthest, quid, with commas; '' for none.")
+        str | None,
+        typer.Option(
+            help="Label poisons: random, cyclic, farthest, quid, with commas; '' for none.",
+            autocompletion=several("poisons"),
+        ),
     ] = None,
     noise: Noise = None,
     workers: Workers = None,
@@ -47,6 +67,7 @@ def audit_command(
     data_dir: DataDir = None,
     config: ConfigFile = None,
     settings: Settings = None,
+    log: Log = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -74,4 +95,4 @@ def audit_command(
             progress=progress,
             **changes,
         )
-    conclude(page, quiet=quiet, as_json=as_json)
+    conclude(page, quiet=quiet, as_json=as_json, log=log)

@@ -7,13 +7,29 @@ import typer
 
 from redqubit.cli.around import conclude, download
 from redqubit.cli.bars import cell_bar
-from redqubit.cli.options import ConfigFile, DataDir, Device, Json, Out, Quiet, Settings, Workers, changed, processes
+from redqubit.cli.complete import one
+from redqubit.cli.options import (
+    ConfigFile,
+    DataDir,
+    Device,
+    Json,
+    Log,
+    Out,
+    Quiet,
+    Settings,
+    Workers,
+    changed,
+    processes,
+)
 
 
 def defend_command(
     run: Annotated[Path, typer.Option("--from", help="Folder of a finished run that left models.")],
     defenses: Annotated[
-        list[str] | None, typer.Argument(help="strip, neural_cleanse, fine_pruning; all by default.")
+        list[str] | None,
+        typer.Argument(
+            help="strip, neural_cleanse, fine_pruning; all by default.", autocompletion=one("backdoor defenses")
+        ),
     ] = None,
     control: Annotated[
         str | None,
@@ -25,6 +41,7 @@ def defend_command(
     data_dir: DataDir = None,
     config: ConfigFile = None,
     settings: Settings = None,
+    log: Log = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -56,4 +73,4 @@ def defend_command(
             device=device,
             progress=progress,
         )
-    conclude(page, quiet=quiet, as_json=as_json)
+    conclude(page, quiet=quiet, as_json=as_json, log=log)

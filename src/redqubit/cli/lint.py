@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from redqubit.cli.complete import one
 from redqubit.cli.options import Json, numbers, words
 from redqubit.errors import UsageError
 
@@ -11,7 +12,10 @@ from redqubit.errors import UsageError
 def lint_command(
     target: Annotated[
         str | None,
-        typer.Argument(help="A model, a circuit such as sim3, package.module:function, or an OpenQASM file."),
+        typer.Argument(
+            help="A model, a circuit such as sim3, package.module:function, or an OpenQASM file.",
+            autocompletion=one("models"),
+        ),
     ] = None,
     shape: Annotated[str, typer.Option(help="Shape of a sample, for models.")] = "1,8,8",
     classes: Annotated[int, typer.Option(min=2, help="Number of classes, for models.")] = 10,

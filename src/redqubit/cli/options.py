@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from redqubit.cli.complete import one
 from redqubit.errors import UsageError
 
 T = TypeVar("T")
@@ -24,6 +25,26 @@ Noise = Annotated[str | None, typer.Option("--noise", help="Noise of the circuit
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one per core on a CPU by default.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def _destinations(targets: list[str] | None) -> list[str] | None:
+    """Check where to log before any work."""
+    from redqubit.tracking import destination
+
+    for target in targets or ():
+        destination(target)
+    return targets
+
+
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        callback=_destinations,
+        autocompletion=one("trackers"),
+        help="Log the finished run: mlflow:URI or tensorboard:DIR.",
+    ),
+]
 
 
 def changed(config: Path | None, settings: list[str] | None) -> dict[str, Any]:

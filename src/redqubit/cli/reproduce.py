@@ -6,12 +6,29 @@ import typer
 
 from redqubit.cli.around import conclude, download
 from redqubit.cli.bars import cell_bar
-from redqubit.cli.options import ConfigFile, DataDir, Device, Json, Out, Quiet, Settings, Workers, changed, processes
+from redqubit.cli.complete import one
+from redqubit.cli.options import (
+    ConfigFile,
+    DataDir,
+    Device,
+    Json,
+    Log,
+    Out,
+    Quiet,
+    Settings,
+    Workers,
+    changed,
+    processes,
+)
 
 
 def reproduce_command(
-    name: Annotated[str, typer.Argument(help="The paper, such as robqunn (see `list`).")],
-    preset: Annotated[str, typer.Option(help="smoke (minutes), laptop (2 cores) or paper (full size).")] = "laptop",
+    name: Annotated[
+        str, typer.Argument(help="The paper, such as robqunn (see `list`).", autocompletion=one("experiments"))
+    ],
+    preset: Annotated[
+        str, typer.Option(help="smoke (minutes), laptop (2 cores) or paper (full size).", autocompletion=one("presets"))
+    ] = "laptop",
     table: Annotated[list[int] | None, typer.Option(help="Make this table; may be given again.")] = None,
     figure: Annotated[list[int] | None, typer.Option(help="Make this figure; may be given again.")] = None,
     workers: Workers = None,
@@ -20,6 +37,7 @@ def reproduce_command(
     data_dir: DataDir = None,
     config: ConfigFile = None,
     settings: Settings = None,
+    log: Log = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -52,4 +70,4 @@ def reproduce_command(
             device=device,
             progress=progress,
         )
-    conclude(report.build(folder), quiet=quiet, as_json=as_json)
+    conclude(report.build(folder), quiet=quiet, as_json=as_json, log=log)

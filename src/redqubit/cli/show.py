@@ -7,16 +7,19 @@ from typing import Annotated
 import typer
 
 from redqubit.cli.around import conclude
-from redqubit.cli.options import Json, Quiet
+from redqubit.cli.options import Json, Log, Quiet
 
 
 def report_command(
-    folder: Annotated[Path, typer.Argument(help="A run folder.")], quiet: Quiet = False, as_json: Json = False
+    folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    log: Log = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Draw the report of a run folder again."""
     from redqubit import report
 
-    conclude(report.build(folder), quiet=quiet, as_json=as_json)
+    conclude(report.build(folder), quiet=quiet, as_json=as_json, log=log)
 
 
 def list_command(as_json: Json = False) -> None:
