@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "detection": {"errors", "statistics"},
     "explain": GROUND,
     "models": GROUND | {"quantum"},
-    "search": {"errors"},
+    "search": {"errors", "runner"},
     "evasion": GROUND | MEASURES,
     "backdoors": GROUND | {"data", "metrics", "search", "storage"},
     "poisoning": GROUND | {"data", "quantum"},

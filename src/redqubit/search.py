@@ -5,8 +5,9 @@ An evaluation runs on one thread whatever the number of workers, so that this nu
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Generic, TypeVar, final
 
@@ -14,9 +15,11 @@ import numpy as np
 import torch
 
 from redqubit.errors import UsageError
+from redqubit.runner import Cluster, spread
 
 Vector = tuple[float, ...]
 OnGeneration = Callable[[int, int], None]
+Workers = int | Cluster
 T = TypeVar("T")
 
 
@@ -63,7 +66,7 @@ class Search(ABC):
         high: Sequence[float],
         *,
         generator: torch.Generator,
-        workers: int = 1,
+        workers: Workers = 1,
         on_generation: OnGeneration | None = None,
     ) -> Found[T]:
         """Look for small objectives in the box low <= v <= high.
@@ -75,7 +78,7 @@ class Search(ABC):
             low: Lower bound of each parameter.
             high: Upper bound of each parameter.
             generator: CPU source of the search's random numbers.
-            workers: Evaluations at a time, one thread each.
+            workers: Evaluations at a time, one thread each; or a Ray cluster, to whose processes `evaluate` is sent.
             on_generation: Called with the number of finished generations and of all.
 
         Raises:
@@ -90,31 +93,26 @@ class Search(ABC):
                 f"Arguments `low` and `high` must bound each parameter, but are {list(low)} and {list(high)}: give "
                 "as many of both, the lower ones smaller."
             )
-        if workers < 1:
+        if isinstance(workers, int) and workers < 1:
             raise UsageError(f"Argument `workers` must be at least 1, but is {workers}: use 1 for one at a time.")
         known: dict[Vector, T] = {}
         problem = Problem(n_var=len(low), n_obj=self.N_OBJECTIVES, xl=list(low), xu=list(high))
         algorithm = self.algorithm()
         seed = int(torch.randint(2**31, (1,), generator=generator))
         algorithm.setup(problem, termination=("n_gen", self.generations), seed=seed)
-        threads = torch.get_num_threads()
-        pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-        try:
+        with spread(evaluate, workers) if isinstance(workers, Cluster) else _threads(evaluate, workers) as each:
             while algorithm.has_next():
                 asked = algorithm.ask()
                 if asked is None:  # no candidate that is new could be made
                     break
                 vectors = [tuple(map(float, row)) for row in asked.get("X")]
                 new = [v for v in dict.fromkeys(vectors) if v not in known]
-                known.update(zip(new, pool.map(evaluate, new), strict=True))
+                known.update(zip(new, each(new), strict=True))
                 rows = [_finite(objectives(known[v]), v, self.N_OBJECTIVES) for v in vectors]
                 Evaluator().eval(StaticProblem(problem, F=np.array(rows)), asked)
                 algorithm.tell(infills=asked)
                 if on_generation is not None:
                     on_generation(algorithm.n_gen - 1, self.generations)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            torch.set_num_threads(threads)
         best = dict.fromkeys(tuple(map(float, row)) for row in algorithm.opt.get("X"))
         return Found(tuple(known[v] for v in best), tuple(known.values()))
 
@@ -209,6 +207,18 @@ class ParticleSwarm(Search):
             adaptive=False,
             pertube_best=False,
         )
+
+
+@contextmanager
+def _threads(evaluate: Callable[[Vector], T], workers: int) -> Iterator[Callable[[Sequence[Vector]], Iterable[T]]]:
+    """Yield what evaluates some vectors in threads of this process."""
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield lambda vectors: pool.map(evaluate, vectors)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(before)
 
 
 def knee(first: Iterable[float], second: Iterable[float]) -> int:

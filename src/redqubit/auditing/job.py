@@ -26,7 +26,7 @@ from redqubit.data import NAMES, Dataset
 from redqubit.device import find_device
 from redqubit.errors import UsageError
 from redqubit.result import Result, load, save_summary
-from redqubit.runner import Cell, Progress, open_run, run_cells
+from redqubit.runner import Cell, Cluster, Progress, connected, open_run, run_cells
 from redqubit.storage.tables import load_table, save_table
 
 
@@ -39,7 +39,7 @@ def audit(
     out: Path = Path("runs/audit"),
     data_dir: Path | None = None,
     device: str = "cpu",
-    workers: int = 1,
+    workers: int | Cluster = 1,
     progress: Progress | None = None,
     **changes: Any,
 ) -> Path:
@@ -59,7 +59,8 @@ def audit(
         out: The run folder.
         data_dir: Folder of the data sets; REDQUBIT_DATA or downloads by default.
         device: Torch device to compute on, or "auto".
-        workers: Processes, one model and seed each. With more than one, a script needs `if __name__ == "__main__":`.
+        workers: Processes, one model and seed each; or a Ray cluster. With more than one process, a script needs
+            `if __name__ == "__main__":`.
         progress: Called as parts of the work end.
         **changes: Fields of `Audit`.
 
@@ -115,7 +116,8 @@ def audit(
     for key in changes:
         words += ["--set", f"{key}={json.dumps(getattr(config, key))}"]
     rerun = shlex.join([*words, "--out", str(out)])
-    with open_run(Path(out), experiment="audit", config=settings, device=str(where), rerun=rerun) as run:
+    opened = open_run(Path(out), experiment="audit", config=settings, device=str(where), rerun=rerun)
+    with opened as run, connected(workers):
         work = Work(config, tuple(subjects), data, data_dir, run.artifacts, where)
         first = work.cells()
         second = [*backdoor_cells(work, plan), *poisoning_cells(work, labels)]  # backdoors need the first's models

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from redqubit.backdoors.base import TRIGGERS, ColorTrigger
 from redqubit.errors import UsageError
-from redqubit.search import Found, OnGeneration, ParticleSwarm, Vector
+from redqubit.search import Found, OnGeneration, ParticleSwarm, Vector, Workers
 
 
 @TRIGGERS.register("color")
@@ -75,7 +75,7 @@ class ColorSearch:
         dissimilarity: Callable[[Color], float],
         *,
         generator: torch.Generator,
-        workers: int = 1,
+        workers: Workers = 1,
         on_generation: OnGeneration | None = None,
     ) -> Found[ColorCandidate]:
         """Return the best shift and all that the swarm visited.
@@ -86,7 +86,7 @@ class ColorSearch:
                 function of the trigger alone.
             dissimilarity: 1 - SSIM of clean and triggered pictures.
             generator: CPU source of the swarm's random numbers.
-            workers: Evaluations at a time; their number changes no digit.
+            workers: Evaluations at a time, or a Ray cluster; neither changes a digit.
             on_generation: Called with the number of finished generations and of all.
 
         Raises:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from redqubit.backdoors.base import TRIGGERS, ColorTrigger
 from redqubit.errors import UsageError
-from redqubit.search import NSGA2, OnGeneration, Vector, knee
+from redqubit.search import NSGA2, OnGeneration, Vector, Workers, knee
 from redqubit.storage.files import write_text
 
 SEEDS = 3  # fewest seeds behind the loss of a candidate that may be called an optimum
@@ -143,7 +143,7 @@ class QcolorSearch:
         dissimilarity: Callable[[Qcolor], float],
         *,
         generator: torch.Generator,
-        workers: int = 1,
+        workers: Workers = 1,
         on_generation: OnGeneration | None = None,
     ) -> QcolorFront:
         """Return the front.
@@ -154,7 +154,7 @@ class QcolorSearch:
                 for all triggers. Several threads call it at once, so that it must be a function of the trigger alone.
             dissimilarity: 1 - SSIM of clean and triggered pictures.
             generator: CPU source of the search's random numbers.
-            workers: Evaluations at a time; their number changes no digit.
+            workers: Evaluations at a time, or a Ray cluster; neither changes a digit.
             on_generation: Called with the number of finished generations and of all.
 
         Raises:

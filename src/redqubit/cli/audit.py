@@ -17,10 +17,11 @@ from redqubit.cli.options import (
     Noise,
     Out,
     Quiet,
+    Ray,
     Settings,
     Workers,
     changed,
-    processes,
+    placed,
     run_name,
     words,
 )
@@ -62,6 +63,7 @@ def audit_command(
     ] = None,
     noise: Noise = None,
     workers: Workers = None,
+    ray: Ray = None,
     device: Device = "auto",
     out: Out = None,
     data_dir: DataDir = None,
@@ -82,6 +84,7 @@ def audit_command(
     resolve(Audit(), changes)  # a slip in a name is told before any download
     download(data, data_dir, silent=quiet or as_json)
     folder = out or Path("runs", f"audit-{run_name(model, noise)}-{Path(data).stem}")
+    where = placed(workers, ray, device, data_dir)
     with cell_bar(quiet or as_json) as progress:
         page = audit(
             model,
@@ -89,9 +92,7 @@ def audit_command(
             twin=twin,
             weights=weights,
             out=folder,
-            data_dir=data_dir,
-            device=device,
-            workers=processes(workers, device),
+            **where,
             progress=progress,
             **changes,
         )

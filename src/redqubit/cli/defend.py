@@ -16,10 +16,11 @@ from redqubit.cli.options import (
     Log,
     Out,
     Quiet,
+    Ray,
     Settings,
     Workers,
     changed,
-    processes,
+    placed,
 )
 
 
@@ -36,6 +37,7 @@ def defend_command(
         typer.Option(help='Trigger that any defense should deal with: the positive control, such as "patch side=6".'),
     ] = None,
     workers: Workers = None,
+    ray: Ray = None,
     device: Device = "auto",
     out: Out = None,
     data_dir: DataDir = None,
@@ -61,6 +63,7 @@ def defend_command(
             raise unknown("defense", name, METHODS)
     for data in sorted({str(victim.data.get("name", "")) for victim in victims_of(run)}):
         download(data, data_dir, silent=quiet or as_json)
+    where = placed(workers, ray, device, data_dir)
     with cell_bar(quiet or as_json) as progress:
         page = defend(
             run,
@@ -68,9 +71,7 @@ def defend_command(
             out=out,
             config=resolved,
             control=control,
-            data_dir=data_dir,
-            workers=processes(workers, device),
-            device=device,
+            **where,
             progress=progress,
         )
     conclude(page, quiet=quiet, as_json=as_json, log=log)

@@ -23,6 +23,12 @@ Settings = Annotated[
 Device = Annotated[str, typer.Option("--device", help="Torch device, or auto.")]
 Noise = Annotated[str | None, typer.Option("--noise", help="Noise of the circuits, such as quid:0.05 or ibm_kyiv.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one per core on a CPU by default.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        help='Run on a Ray cluster: auto, local or host:port; with what a cell gets: "auto cpus=4 gpus=0.5 retries=5".'
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -84,13 +90,35 @@ def numbers(option: str, text: str, kind: Callable[[str], T]) -> tuple[T, ...]:
         raise UsageError(f"Option --{option} must be numbers with commas between, but is {text}.") from None
 
 
-def processes(asked: int | None, device: str) -> int:
-    """Return how many processes to use: small models gain from one thread each and all cores."""
-    from redqubit.device import find_device
+def placed(workers: int | None, ray: str | None, device: str, data_dir: Path | None) -> dict[str, Any]:
+    """Return the arguments of a job that say where it runs: `workers`, `device` and `data_dir`.
 
-    if asked is not None:
-        return asked
-    return max(1, len(os.sched_getaffinity(0))) if find_device(device).type == "cpu" else 1
+    Small models gain from one thread each and all cores. The machines of a cluster have neither our working directory
+    nor our environment: they are told where the data are.
+
+    Raises:
+        UsageError: when a number of processes and a cluster are given, or the cluster is none.
+
+    Example:
+        >>> placed(3, None, "cpu", None)
+        {'workers': 3, 'device': 'cpu', 'data_dir': None}
+    """
+    if ray is not None:
+        from redqubit.config import assignments, resolve
+        from redqubit.runner import Cluster
+
+        if workers is not None:
+            raise UsageError("Option --workers must be left out with --ray, which runs as many cells as have CPUs.")
+        address, *settings = ray.split() or [""]
+        cluster = resolve(Cluster(), {"address": address, **assignments(settings)})
+        folder = data_dir or os.environ.get("REDQUBIT_DATA")
+        where = Path(folder).absolute() if folder else None
+        return {"workers": cluster, "device": str(cluster.device(device)), "data_dir": where}
+    if workers is None:
+        from redqubit.device import find_device
+
+        workers = max(1, len(os.sched_getaffinity(0))) if find_device(device).type == "cpu" else 1
+    return {"workers": workers, "device": device, "data_dir": data_dir}
 
 
 def run_name(model: str, noise: str | None) -> str:

@@ -15,10 +15,11 @@ from redqubit.cli.options import (
     Log,
     Out,
     Quiet,
+    Ray,
     Settings,
     Workers,
     changed,
-    processes,
+    placed,
 )
 
 
@@ -32,6 +33,7 @@ def reproduce_command(
     table: Annotated[list[int] | None, typer.Option(help="Make this table; may be given again.")] = None,
     figure: Annotated[list[int] | None, typer.Option(help="Make this figure; may be given again.")] = None,
     workers: Workers = None,
+    ray: Ray = None,
     device: Device = "auto",
     out: Out = None,
     data_dir: DataDir = None,
@@ -58,6 +60,7 @@ def reproduce_command(
             raise unknown("table or figure", part, experiment.parts)
     for data in experiment.data(resolved, parts):
         download(data, data_dir, silent=quiet or as_json)
+    where = placed(workers, ray, device, data_dir)
     with cell_bar(quiet or as_json) as progress:
         folder = reproduce(
             name,
@@ -65,9 +68,7 @@ def reproduce_command(
             changes=changes,
             parts=parts,
             out=out,
-            data_dir=data_dir,
-            workers=processes(workers, device),
-            device=device,
+            **where,
             progress=progress,
         )
     conclude(report.build(folder), quiet=quiet, as_json=as_json, log=log)

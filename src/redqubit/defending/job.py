@@ -17,7 +17,7 @@ from redqubit.device import find_device
 from redqubit.errors import UsageError
 from redqubit.registry import unknown
 from redqubit.result import Result, Summary, load, save_summary
-from redqubit.runner import Progress, open_run, run_cells
+from redqubit.runner import Cluster, Progress, connected, open_run, run_cells
 from redqubit.victims import FOLDER, Victim, find_victims
 
 
@@ -29,7 +29,7 @@ def defend(
     config: Defending | None = None,
     control: str | None = None,
     data_dir: Path | None = None,
-    workers: int = 1,
+    workers: int | Cluster = 1,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Path:
@@ -44,7 +44,7 @@ def defend(
         config: Settings of the defenses.
         control: Trigger, as `trigger_label` gives it, that every defense should deal with: the positive control.
         data_dir: Folder of the data sets; REDQUBIT_DATA or downloads by default.
-        workers: Processes, one model and defense each.
+        workers: Processes, or a Ray cluster: one model and defense each.
         device: Torch device to compute on, or "auto".
         progress: Called as cells end.
 
@@ -79,7 +79,8 @@ def defend(
     rerun = shlex.join([*words, "--out", str(folder)])
     settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
     settings["models"] = fingerprint(every, artifacts)
-    with open_run(folder, experiment="defend", config=settings, device=str(where), rerun=rerun) as opened:
+    opened = open_run(folder, experiment="defend", config=settings, device=str(where), rerun=rerun)
+    with opened, connected(workers):
         run_cells(cells, opened, workers=workers, progress=progress)
         results = load(opened.results)  # also those of defenses of an earlier call
         save_summary(folder / "summary.json", summarise(run, victims, results, control, rerun))

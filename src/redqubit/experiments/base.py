@@ -14,7 +14,7 @@ from redqubit.config import resolve
 from redqubit.device import find_device
 from redqubit.registry import Registry, unknown
 from redqubit.result import Result, Summary, load, save_summary
-from redqubit.runner import Cell, Progress, RunFolder, open_run, run_cells
+from redqubit.runner import Cell, Cluster, Progress, RunFolder, connected, open_run, run_cells
 from redqubit.storage.files import load_json
 
 C = TypeVar("C")
@@ -31,12 +31,22 @@ class Setting:
         device: Where to compute.
         artifacts: Folder in the run for models and pictures.
         parts: Tables and figures that are asked for; all when empty.
+        cluster: The Ray cluster that cells run on, if any.
     """
 
     data_dir: Path | None
     device: torch.device
     artifacts: Path
     parts: tuple[str, ...] = ()
+    cluster: Cluster | None = None
+
+    @property
+    def search_workers(self) -> int | Cluster:
+        """Who evaluates the candidates of a search: the threads of its cell, or a cluster whose cells need no GPU.
+
+        A cell that waits for others lends them its CPUs, but not its GPU.
+        """
+        return self.cluster if self.cluster and not self.cluster.gpus else torch.get_num_threads()
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,7 @@ def reproduce(
     parts: Sequence[str] = (),
     out: Path | None = None,
     data_dir: Path | None = None,
-    workers: int = 1,
+    workers: int | Cluster = 1,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Path:
@@ -86,7 +96,7 @@ def reproduce(
             kept and shown.
         out: The run folder; runs/<name>-<preset> by default.
         data_dir: Folder of the data sets; REDQUBIT_DATA or downloads by default.
-        workers: Processes. Each cell uses its share of the threads.
+        workers: Processes, each with its share of the threads; or a Ray cluster.
         device: Torch device to compute on, or "auto".
         progress: Called as cells end.
 
@@ -101,7 +111,9 @@ def reproduce(
             raise unknown("table or figure", part, experiment.parts)
     config = resolve(experiment.presets[preset], changes or {})
     folder = Path("runs", f"{name}-{preset}") if out is None else Path(out)
-    setting = Setting(data_dir, find_device(device), folder / "artifacts", tuple(parts))
+    cluster = workers if isinstance(workers, Cluster) else None
+    where = cluster.device(device) if cluster else find_device(device)
+    setting = Setting(data_dir, where, folder / "artifacts", tuple(parts), cluster)
     plain = _plain(asdict(config))
     words = ["redqubit", "reproduce", name, "--preset", preset]
     for part in _with_earlier(parts, folder, experiment.parts):
@@ -112,8 +124,9 @@ def reproduce(
         words += ["--set", f"{key}={json.dumps(plain[key])}"]
     rerun = shlex.join([*words, "--out", str(folder)])
     cells = list(experiment.cells(config, setting))  # what is wrong with the config is told before any work
-    where = str(setting.device)
-    with open_run(folder, experiment=name, config={"preset": preset, **plain}, device=where, rerun=rerun) as run:
+    settings = {"preset": preset, **plain}
+    opened = open_run(folder, experiment=name, config=settings, device=str(where), rerun=rerun)
+    with opened as run, connected(workers):
         results = run_cells(cells, run, workers=workers, progress=progress)
         for stage in experiment.later:
             cells += stage(config, setting, results)

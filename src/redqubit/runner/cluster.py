@@ -69,6 +69,20 @@ class Cluster:
                 "a machine of the cluster, for example by `ray job submit`."
             )
 
+    def device(self, name: str) -> torch.device:
+        """Return the device of the cells, which need not be one of this machine; "auto" is a GPU when cells get one.
+
+        Raises:
+            UsageError: when cells ask for a GPU that they do not get, or get one that they do not ask for.
+        """
+        kind = ("cuda" if self.gpus else "cpu") if name == "auto" else name
+        if kind.startswith("cuda") != bool(self.gpus):
+            raise UsageError(
+                f"Argument `device` must go with the GPUs of a cell, but is {name} with gpus={self.gpus:g}: use cuda "
+                "with some, cpu with none."
+            )
+        return torch.device(kind)
+
 
 @dataclass(frozen=True)
 class _Place:
@@ -92,11 +106,12 @@ def connected(workers: int | Cluster) -> Iterator[None]:
         yield
         return
     ray = _ray()
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR}
+    # what Ray tells of a lost machine would fill the screen; `ray status` and its logs keep it
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if workers.address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of our own reports to nobody
         cpus = max(workers.cpus, len(os.sched_getaffinity(0)))
-        quiet |= {"num_cpus": cpus, "include_dashboard": False, "log_to_driver": False}
+        quiet |= {"num_cpus": cpus, "include_dashboard": False}
     try:
         ray.init(address=workers.address, **quiet)
     except (OSError, RuntimeError, ValueError) as error:

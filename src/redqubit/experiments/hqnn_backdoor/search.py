@@ -1,7 +1,6 @@
 """The colour triggers: what an attacker without the victim finds by a stand-in."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -22,8 +21,8 @@ def search_cell(config: HQNNBackdoor, name: str, setting: Setting) -> list[Resul
     surrogate = stand_in(config, setting)
     generator = torch.Generator().manual_seed(STREAMS)
     if name == "qcolor":
-        return _qcolor(config, surrogate, generator, setting.artifacts)
-    return _color(config, surrogate, generator)
+        return _qcolor(config, surrogate, generator, setting)
+    return _color(config, surrogate, generator, setting)
 
 
 def stand_in(config: HQNNBackdoor, setting: Setting) -> Surrogate:
@@ -74,12 +73,12 @@ def stand_in(config: HQNNBackdoor, setting: Setting) -> Surrogate:
     )
 
 
-def _qcolor(config: HQNNBackdoor, surrogate: Surrogate, generator: torch.Generator, artifacts: Path) -> list[Result]:
+def _qcolor(config: HQNNBackdoor, surrogate: Surrogate, generator: torch.Generator, setting: Setting) -> list[Result]:
     """Search channel ratios by NSGA-II; the whole search is kept as `qcolor-front.json`."""
     front = QcolorSearch(NSGA2(config.population, config.generations))(
-        surrogate, surrogate.dissimilarity, generator=generator, workers=torch.get_num_threads()
+        surrogate, surrogate.dissimilarity, generator=generator, workers=setting.search_workers
     )
-    save_front(front, artifacts / "qcolor-front.json")
+    save_front(front, setting.artifacts / "qcolor-front.json")
     return told(front)
 
 
@@ -106,7 +105,7 @@ def told(front: QcolorFront) -> list[Result]:
     return out
 
 
-def _color(config: HQNNBackdoor, surrogate: Surrogate, generator: torch.Generator) -> list[Result]:
+def _color(config: HQNNBackdoor, surrogate: Surrogate, generator: torch.Generator, setting: Setting) -> list[Result]:
     """Search a shift of hue, saturation and value by a particle swarm."""
 
     def mean_loss(trigger: Color) -> float:
@@ -114,8 +113,7 @@ def _color(config: HQNNBackdoor, surrogate: Surrogate, generator: torch.Generato
         return sum(losses) / len(losses)
 
     swarm = ParticleSwarm(config.population, config.swarm_generations)
-    workers = torch.get_num_threads()  # their number changes no digit
-    found = ColorSearch(swarm)(mean_loss, surrogate.dissimilarity, generator=generator, workers=workers)
+    found = ColorSearch(swarm)(mean_loss, surrogate.dissimilarity, generator=generator, workers=setting.search_workers)
     best, cell = found.best[0], "search-color"
     shift = {"hue": best.trigger.hue, "saturation": best.trigger.saturation, "value": best.trigger.value}
     chosen = {"trigger": "color", **shift}
