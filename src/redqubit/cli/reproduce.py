@@ -1,5 +1,7 @@
 """`redqubit reproduce`."""
 
+import json
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -39,6 +41,7 @@ def reproduce_command(
     data_dir: DataDir = None,
     config: ConfigFile = None,
     settings: Settings = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is left to do, and do nothing.")] = False,
     log: Log = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -46,7 +49,7 @@ def reproduce_command(
     """Repeat a paper's figures and tables, ours beside theirs."""
     from redqubit import report
     from redqubit.config import resolve
-    from redqubit.experiments import EXPERIMENTS, reproduce
+    from redqubit.experiments import EXPERIMENTS, forecast, reproduce
     from redqubit.registry import unknown
 
     changes = changed(config, settings)
@@ -61,6 +64,11 @@ def reproduce_command(
     for data in experiment.data(resolved, parts):
         download(data, data_dir, silent=quiet or as_json)
     where = placed(workers, ray, device, data_dir)
+    if dry_run:
+        count = where["workers"] if isinstance(where["workers"], int) else None
+        said = forecast(name, preset=preset, changes=changes, parts=parts, out=out, **where)
+        typer.echo(json.dumps(asdict(said), indent=1) if as_json else "\n".join(said.lines(count)))
+        return
     with cell_bar(quiet or as_json) as progress:
         folder = reproduce(
             name,

@@ -62,6 +62,7 @@ class Experiment(Generic[C]):
         later: Stages after the first: each makes its cells from the results so far.
         parts: Tables and figures that can be asked for by themselves.
         data: Names of the data sets that some parts of a config need, to be downloaded first.
+        evaluations: Forward circuit evaluations by name of cell, where these can be counted without running it.
     """
 
     name: str
@@ -72,6 +73,53 @@ class Experiment(Generic[C]):
     later: tuple[Callable[[C, Setting, Sequence[Result]], Sequence[Cell]], ...] = ()
     parts: tuple[str, ...] = ()
     data: Callable[[C, Sequence[str]], Sequence[str]] = lambda config, parts: ()
+    evaluations: Callable[[C, Setting], Mapping[str, int]] | None = None
+
+
+@dataclass(frozen=True)
+class Prepared(Generic[C]):
+    """A replication that was asked for, checked but not begun."""
+
+    experiment: Experiment[C]
+    preset: str
+    config: C
+    folder: Path
+    setting: Setting
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the run folder knows it by."""
+        return {"preset": self.preset, **_plain(asdict(self.config))}  # type: ignore[call-overload]
+
+
+def prepare(
+    name: str,
+    *,
+    preset: str,
+    changes: Mapping[str, Any] | None,
+    parts: Sequence[str],
+    out: Path | None,
+    data_dir: Path | None,
+    workers: int | Cluster,
+    device: str,
+) -> Prepared[Any]:
+    """Check what `reproduce` is asked; the arguments are its own.
+
+    Raises:
+        UsageError: for an unknown name, preset, field, part or device.
+    """
+    experiment = EXPERIMENTS[name]
+    if preset not in experiment.presets:
+        raise unknown("preset", preset, experiment.presets)
+    for part in parts:
+        if part not in experiment.parts:
+            raise unknown("table or figure", part, experiment.parts)
+    config = resolve(experiment.presets[preset], changes or {})
+    folder = Path("runs", f"{name}-{preset}") if out is None else Path(out)
+    cluster = workers if isinstance(workers, Cluster) else None
+    where = cluster.device(device) if cluster else find_device(device)
+    setting = Setting(data_dir, where, folder / "artifacts", tuple(parts), cluster)
+    return Prepared(experiment, preset, config, folder, setting)
 
 
 def reproduce(
@@ -103,29 +151,27 @@ def reproduce(
     Raises:
         UsageError: for an unknown name, preset or field, absent data, or a folder that holds another run.
     """
-    experiment = EXPERIMENTS[name]
-    if preset not in experiment.presets:
-        raise unknown("preset", preset, experiment.presets)
-    for part in parts:
-        if part not in experiment.parts:
-            raise unknown("table or figure", part, experiment.parts)
-    config = resolve(experiment.presets[preset], changes or {})
-    folder = Path("runs", f"{name}-{preset}") if out is None else Path(out)
-    cluster = workers if isinstance(workers, Cluster) else None
-    where = cluster.device(device) if cluster else find_device(device)
-    setting = Setting(data_dir, where, folder / "artifacts", tuple(parts), cluster)
-    plain = _plain(asdict(config))
+    asked = prepare(
+        name,
+        preset=preset,
+        changes=changes,
+        parts=parts,
+        out=out,
+        data_dir=data_dir,
+        workers=workers,
+        device=device,
+    )
+    experiment, config, folder, setting = asked.experiment, asked.config, asked.folder, asked.setting
     words = ["redqubit", "reproduce", name, "--preset", preset]
     for part in _with_earlier(parts, folder, experiment.parts):
         words += re.split(r"(?=\d)", f"--{part}", maxsplit=1)
     words += [] if device == "cpu" else ["--device", device]
     words += [] if data_dir is None else ["--data-dir", str(data_dir)]
     for key in changes or {}:
-        words += ["--set", f"{key}={json.dumps(plain[key])}"]
+        words += ["--set", f"{key}={json.dumps(asked.settings[key])}"]
     rerun = shlex.join([*words, "--out", str(folder)])
     cells = list(experiment.cells(config, setting))  # what is wrong with the config is told before any work
-    settings = {"preset": preset, **plain}
-    opened = open_run(folder, experiment=name, config=settings, device=str(where), rerun=rerun)
+    opened = open_run(folder, experiment=name, config=asked.settings, device=str(setting.device), rerun=rerun)
     with opened as run, connected(workers):
         results = run_cells(cells, run, workers=workers, progress=progress)
         for stage in experiment.later:

@@ -7,7 +7,7 @@ on this machine, or on a Ray cluster.
 
 from redqubit.runner.cells import Cell
 from redqubit.runner.cluster import Cluster, connected, spread
-from redqubit.runner.folder import RunFolder, open_run
+from redqubit.runner.folder import RunFolder, open_run, stored
 from redqubit.runner.running import Progress, run_cells
 
-__all__ = ["Cell", "Cluster", "Progress", "RunFolder", "connected", "open_run", "run_cells", "spread"]
+__all__ = ["Cell", "Cluster", "Progress", "RunFolder", "connected", "open_run", "run_cells", "spread", "stored"]

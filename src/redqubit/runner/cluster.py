@@ -110,8 +110,7 @@ def connected(workers: int | Cluster) -> Iterator[None]:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if workers.address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of our own reports to nobody
-        cpus = max(workers.cpus, len(os.sched_getaffinity(0)))
-        quiet |= {"num_cpus": cpus, "include_dashboard": False}
+        quiet |= {"include_dashboard": False}
     try:
         ray.init(address=workers.address, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
@@ -132,8 +131,12 @@ def on_cluster(cells: list[Cell], folder: Path, results: Path, cluster: Cluster)
         return
     with connected(cluster), _token(folder) as token:
         ray = _ray()
-        if cluster.address == "local" and cluster.gpus > ray.cluster_resources().get("GPU", 0):
-            raise UsageError(f"Argument `gpus` must be there, but this machine has fewer than {cluster.gpus:g}.")
+        for name, asked in (("CPU", cluster.cpus), ("GPU", cluster.gpus)):
+            if cluster.address == "local" and asked > (found := ray.cluster_resources().get(name, 0)):
+                raise UsageError(
+                    f"Argument `{name.lower()}s` must be there, but this machine has {found:g} and not {asked:g}: "
+                    "take fewer."
+                )
         place = _Place(Path.cwd(), token, __version__)
         task = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=cluster.retries)(_there)
         # all at once: an autoscaler adds machines for what waits

@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from redqubit.errors import UsageError
-from redqubit.result import repair
+from redqubit.result import Result, load, repair
 from redqubit.storage.files import load_json, save_json, sweep, write_text
 from redqubit.version import __version__
 
@@ -102,6 +102,23 @@ def open_run(
         os.close(lock)
         raise
     return run
+
+
+def stored(folder: Path, *, experiment: str, config: Mapping[str, Any]) -> list[Result]:
+    """Return the results that a run folder holds so far, none when it is not there; nothing is written.
+
+    Args:
+        folder: Folder of the run.
+        experiment: As for `open_run`.
+        config: As for `open_run`.
+
+    Raises:
+        UsageError: If the folder holds another run.
+    """
+    if not (folder / "config.yaml").exists():
+        return []
+    _claim(folder, _config_text(experiment, config), resume=True)
+    return load(folder / "results.jsonl") if (folder / "results.jsonl").exists() else []
 
 
 def _config_text(experiment: str, config: Mapping[str, Any]) -> str:

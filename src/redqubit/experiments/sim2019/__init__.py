@@ -5,10 +5,10 @@ Reference: Sim, Johnson and Aspuru-Guzik, "Expressibility and entangling capabil
 """
 
 from redqubit.experiments.base import EXPERIMENTS, Experiment
-from redqubit.experiments.sim2019.cells import cells
+from redqubit.experiments.sim2019.cells import cells, evaluations
 from redqubit.experiments.sim2019.claims import summarise
 from redqubit.experiments.sim2019.config import PRESETS, SOURCE, Sim2019
 
-EXPERIMENTS.register("sim2019")(Experiment("sim2019", SOURCE, PRESETS, cells, summarise))
+EXPERIMENTS.register("sim2019")(Experiment("sim2019", SOURCE, PRESETS, cells, summarise, evaluations=evaluations))
 
 __all__ = ["PRESETS", "Sim2019"]

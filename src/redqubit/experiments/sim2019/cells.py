@@ -10,7 +10,7 @@ from redqubit.experiments.sim2019.config import N_QUBITS, Sim2019
 from redqubit.experiments.sim2019.published import PUBLISHED
 from redqubit.quantum import Circuit
 from redqubit.quantum.ansatzes import sim
-from redqubit.quantum.descriptors import expressibility, expressibility_floor, linear_entropies, random_states
+from redqubit.quantum.descriptors import PAIRS, expressibility, expressibility_floor, linear_entropies, random_states
 from redqubit.result import Result
 from redqubit.runner import Cell
 
@@ -23,6 +23,12 @@ def cells(config: Sim2019, setting: Setting) -> list[Cell]:
         Cell("floor", partial(run_floor, config)),
         *(Cell(f"circuit-{c:02d}-layers-{n}", partial(run_circuit, config, c, n, setting.device)) for c, n in places),
     ]
+
+
+def evaluations(config: Sim2019, setting: Setting) -> dict[str, int]:
+    """Return how many states each cell takes from a circuit; Haar-random states need none."""
+    each = config.repeats * (2 * PAIRS + config.n_states)
+    return {cell.name: 2 * PAIRS if cell.name == "floor" else each for cell in cells(config, setting)}
 
 
 def check(config: Sim2019) -> None:
