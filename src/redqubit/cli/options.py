@@ -117,7 +117,9 @@ def placed(workers: int | None, ray: str | None, device: str, data_dir: Path | N
     if workers is None:
         from redqubit.device import find_device
 
-        workers = max(1, len(os.sched_getaffinity(0))) if find_device(device).type == "cpu" else 1
+        # macOS does not tell which cores a process may use
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = cores if find_device(device).type == "cpu" else 1
     return {"workers": workers, "device": device, "data_dir": data_dir}
 
 
