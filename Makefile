@@ -12,7 +12,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_EXT
 MADE := $(VENV)/.made
 
 .DEFAULT_GOAL := help
-.PHONY: help install audit test check bench clean
+.PHONY: help install audit test check bench docs clean
 
 help: ## Say what there is.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +35,9 @@ check: $(MADE)-dev ## Format, lint, types and a few tests, in seconds.
 
 bench: $(MADE)-bench ## Measure the engine against others, and write the table of README.md.
 	$(BIN)/python benchmarks/speed.py --markdown README.md
+
+docs: $(MADE)-docs ## Build the documentation site; build/site/index.html opens from disk.
+	OMP_NUM_THREADS=1 $(BIN)/mkdocs build --quiet
 
 clean: ## Remove the environment, caches and runs.
 	rm -rf $(VENV) runs build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
@@ -62,4 +65,8 @@ $(MADE)-dev: $(MADE)-run
 
 $(MADE)-bench: $(MADE)-dev
 	$(PIP) -c constraints.txt -e ".[bench]"
+	@touch $@
+
+$(MADE)-docs: $(MADE)-run
+	$(PIP) -c constraints.txt -e ".[docs]"
 	@touch $@
