@@ -21,7 +21,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from errno import ENOSPC
 from functools import cache
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from redqubit.errors import UsageError
@@ -311,8 +311,11 @@ def _from_json(text: str | bytes) -> Any:
 
 
 @cache
-def _types(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
+def _types(kind: type) -> dict[str, tuple[Any, frozenset[type]]]:
+    """Return the type of each field, and the types of raw values that are taken at once, as most are."""
+    plain: dict[Any, set[type]] = {str: {str}, int: {int}, float: {float}}
+    plain |= {one | None: {*raw, NoneType} for one, raw in plain.items()}
+    return {name: (hint, frozenset(plain.get(hint, ()))) for name, hint in get_type_hints(kind).items()}
 
 
 def _typed(kind: Any, raw: Any, where: str) -> Any:
@@ -340,10 +343,14 @@ def _typed(kind: Any, raw: Any, where: str) -> Any:
 
 def _built(kind: type, raw: dict[str, Any], where: str) -> Any:
     types = _types(kind)
-    if strange := sorted(raw.keys() - types.keys()):
-        raise ValueError(f"{where} has the unknown key `{strange[0]}`")
+    if not raw.keys() <= types.keys():
+        raise ValueError(f"{where} has the unknown key `{min(raw.keys() - types.keys())}`")
+    values = {}
+    for name, value in raw.items():
+        hint, plain = types[name]
+        values[name] = value if type(value) in plain else _typed(hint, value, f"{where}.{name}")
     try:
-        return kind(**{name: _typed(types[name], value, f"{where}.{name}") for name, value in raw.items()})
+        return kind(**values)
     except TypeError:  # the constructor names what is missing, but not in our words
         missing = [f.name for f in fields(kind) if f.name not in raw and f.default is f.default_factory is MISSING]
         raise ValueError(f"{where} lacks the key `{missing[0]}`") from None

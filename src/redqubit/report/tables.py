@@ -3,8 +3,10 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
+
+import numpy as np
 
 from redqubit.result import Panel, Result
 
@@ -95,16 +97,16 @@ def tables(panel: Panel, results: Iterable[Result]) -> list[Table]:
     """Return the tables of a "curves", "heatmap" or "table" panel, one per value of its facet."""
     facet_key = str(panel.data.get("facet", ""))
     unit = panel.data.get("unit")
+    admitted = [(key, _listed(value)) for key, value in panel.where.items()]
+    keys = (facet_key, panel.group, panel.x)
     parts: dict[Any, dict[tuple[Any, Any], list[Result]]] = {}
     for result in results:
         if panel.metric and result.metric != panel.metric:
             continue
-        if any(lookup(result, key) not in _listed(value) for key, value in panel.where.items()):
+        if admitted and any(lookup(result, key) not in values for key, values in admitted):
             continue
-        facet, row, column = (
-            _hashable(lookup(result, key)) if key else "" for key in (facet_key, panel.group, panel.x)
-        )
-        if _ABSENT not in (facet, row, column):
+        facet, row, column = place = [_hashable(lookup(result, key)) if key else "" for key in keys]
+        if _ABSENT not in place:
             parts.setdefault(facet, {}).setdefault((row, column), []).append(result)
     order = [_hashable(value) for value in panel.data.get("order", [])]
     return [
@@ -135,7 +137,8 @@ def merged(results: Sequence[Result], unit: Any = None) -> Entry:
     percent = unit == "%" if unit is not None else counted or first.metric.endswith(("accuracy", "rate"))
     if m > 1:
         value = fmean(values)
-        half = t975(m - 1) * stdev(values) / math.sqrt(m) if all(map(math.isfinite, values)) else math.nan
+        with np.errstate(all="ignore"):  # what is not finite gives NaN
+            half = t975(m - 1) * float(np.std(values, ddof=1)) / math.sqrt(m)
         low, high = value - half, value + half
         if percent:
             low, high = max(low, 0.0), min(high, 1.0)
@@ -211,13 +214,13 @@ def _hashable(value: Any) -> Any:
 
 def _sorted(values: Iterable[Any], order: Sequence[Any]) -> tuple[Any, ...]:
     """Return the distinct values: those of `order` first, then numbers by size, then the others as they came."""
-    distinct = list(dict.fromkeys(values))
+    distinct = {value: i for i, value in enumerate(dict.fromkeys(values))}
 
     def place(value: Any) -> tuple[int, float]:
         if value in order:
             return 0, order.index(value)
         if isinstance(value, int | float):
             return 1, value
-        return 2, distinct.index(value)
+        return 2, distinct[value]
 
     return tuple(sorted(distinct, key=place))
