@@ -17,6 +17,7 @@ import torch
 
 from redqubit.cli.options import placed
 from redqubit.errors import UsageError
+from redqubit.experiments import reproduce
 from redqubit.result import Result, load
 from redqubit.runner import Cell, Cluster, RunFolder, connected, open_run, run_cells
 from redqubit.runner.cluster import _Place, _there
@@ -168,10 +169,10 @@ def test_a_search_finds_the_same_on_a_cluster(nodes: Nodes) -> None:
 
 
 def test_a_cell_may_search_on_the_cluster_that_runs_it(nodes: Nodes, run: RunFolder) -> None:
-    # more cells than CPUs: each lends its own while it waits
-    cells = [Cell(f"s{i}", partial(nested, f"s{i}", i, nodes.where)) for i in range(3)]
+    # as many cells as CPUs: each lends its own while it waits
+    cells = [Cell(f"s{i}", partial(nested, f"s{i}", i, nodes.where)) for i in range(2)]
     found = run_cells(cells, run, workers=nodes.where)
-    assert [r.value for r in found] == [nested(f"s{i}", i, 1)[0].value for i in range(3)]
+    assert [r.value for r in found] == [nested(f"s{i}", i, 1)[0].value for i in range(2)]
 
 
 def nested(name: str, seed: int, workers: int | Cluster) -> list[Result]:
@@ -290,3 +291,46 @@ def test_without_ray_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"pip install 'redqubit\[ray\]'"), connected(Cluster()):
         pass
+
+
+@pytest.mark.soak
+def test_a_replication_whose_nodes_die_again_and_again_says_the_same(nodes: Nodes, tmp_path: Path) -> None:
+    ended = Counter[str]()
+
+    def kill(done: int, total: int, name: str, left: float | None) -> None:
+        ended[name] += name != ""
+        if len(ended) % 20 == 5:
+            nodes.kill(next(iter(nodes.nodes)))
+            nodes.add()
+
+    where = replace(nodes.where, retries=20)
+    there = reproduce("hqnn-backdoor", preset="smoke", out=tmp_path / "there", workers=where, progress=kill)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        here = reproduce("hqnn-backdoor", preset="smoke", out=tmp_path / "here")
+    finally:
+        torch.set_num_threads(before)
+    by_cell = [sorted(timeless(load(p / "results.jsonl")), key=lambda r: (r.cell, repr(r))) for p in (there, here)]
+    assert by_cell[0] == by_cell[1]
+    assert max(ended.values()) == 1
+    models = [{p.name: p.read_bytes() for p in (f / "artifacts").rglob("*.safetensors")} for f in (there, here)]
+    assert models[0]
+    assert models[0] == models[1]
+
+
+@pytest.mark.soak
+def test_an_audit_on_a_cluster_of_this_machine_says_the_same(tmp_path: Path) -> None:
+    program = "from redqubit.cli import main; main()"
+    small = ["--data", "iris", "--model", "hybrid", "--seeds", "0,1", "--eps", "0.1", "--attacks", "fgsm", "--quiet"]
+    found = []
+    for where in (["--ray", "local"], ["--workers", "1"]):
+        out = tmp_path / where[0].strip("-")
+        command = [sys.executable, "-c", program, "audit", *small, *where, "--set", "epochs=2", "--out", str(out)]
+        ended = subprocess.run(
+            command, capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stderr == ""
+        found.append(timeless(load(out / "results.jsonl")))
+    assert sorted(found[0], key=repr) == sorted(found[1], key=repr)

@@ -75,8 +75,8 @@ class Cluster:
         Raises:
             UsageError: when cells ask for a GPU that they do not get, or get one that they do not ask for.
         """
-        kind = ("cuda" if self.gpus else "cpu") if name == "auto" else name
-        if kind.startswith("cuda") != bool(self.gpus):
+        kind = "cuda" if self.gpus else "cpu"  # of its GPUs a cell sees its own alone, so that a number says nothing
+        if name not in ("auto", kind):
             raise UsageError(
                 f"Argument `device` must go with the GPUs of a cell, but is {name} with gpus={self.gpus:g}: use cuda "
                 "with some, cpu with none."
