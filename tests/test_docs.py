@@ -76,6 +76,14 @@ Its caption
 """
 
 
+DRAWN = """<figure>
+<figcaption><b>Figure 1. A figure.</b> Its caption</figcaption>
+<div class="plots"><svg
+class="plot"></svg></div>
+<details>numbers</details></figure>
+<figure><figcaption><b>Table 1. A table.</b></figcaption></figure>"""
+
+
 @pytest.fixture(scope="module")
 def pages() -> dict[str, str]:
     """All pages of the site by path: those in docs/, and those that are made of the code and of kept runs."""
@@ -84,7 +92,7 @@ def pages() -> dict[str, str]:
     found |= dict(methods.pages(lambda name: ""))
     found["methods/index.md"] += methods.listing()
     found["replications/index.md"] += replications.listing()
-    found |= {run.page: replications._page(run, REPORT) for run in replications.kept()}
+    found |= {run.page: replications._page(run, REPORT, DRAWN) for run in replications.kept()}
     found |= {path: replications._without(name) for name, path in replications.names().items() if path not in found}
     return found
 
@@ -174,6 +182,7 @@ def test_a_replication_shows_its_command_verdict_and_tables(pages: dict[str, str
         assert "- old" not in page
         assert "### What this does not show\n\n- much" in page
         assert "### Table 1. A table\n\n| a |" in page
+        assert '<div class="figure"><div class="plots"><svg class="plot"></svg></div> </div>\n' in page
         assert '??? note "The numbers of Figure 1"\n\n    | b |' in page
         seen, folded = page.partition("## Trust checks")[2].split('??? note "All checks"')
         assert "| fail | bad |" in seen

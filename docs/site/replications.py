@@ -6,7 +6,7 @@ import lzma
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -91,7 +91,7 @@ def pages(cache_folder: Path) -> Iterator[tuple[str, str]]:
         done.add(run.about["experiment"])
         markdown, whole = _drawn(run, cache_folder)
         yield f"replications/{run.folder.name}.report.html", whole
-        yield run.page, _page(run, markdown)
+        yield run.page, _page(run, markdown, whole)
     for name in EXPERIMENTS:
         if name not in done:
             yield f"replications/{name}.md", _without(name)
@@ -117,8 +117,9 @@ def _drawn(run: Kept, cache_folder: Path) -> tuple[str, str]:
     return tuple((place / file).read_text(encoding="utf-8") for file in ("report.md", "report.html"))  # type: ignore[return-value]
 
 
-def _page(run: Kept, markdown: str) -> str:
-    """Return the report as a page: what it is, verdict and tables, with long lists of numbers folded."""
+def _page(run: Kept, markdown: str, whole: str) -> str:
+    """Return the report as a page: what it is, verdict, tables, and figures with their numbers folded."""
+    figures = _figures(whole)
     head, *sections = re.split(r"^(?=## )", markdown, flags=re.MULTILINE)
     title, _, rest = head.partition("\n")
     lines = [title, "", rest.strip(), "", *_provenance(run), ""]
@@ -133,7 +134,7 @@ def _page(run: Kept, markdown: str) -> str:
         elif name == "Trust checks":
             lines += [heading, "", *_checks(body)]
         else:
-            lines += [heading, *_panels(body)]
+            lines += [heading, *_panels(body, figures)]
     return "\n".join(lines) + "\n"
 
 
@@ -148,7 +149,8 @@ def _provenance(run: Kept) -> list[str]:
         "",
         f"    Code of commit {about['commit']}, {about['started'][:10]}; {versions}; {about['cpu']}.",
         f"    The results are in `docs/results/{run.folder.name}/`.",
-        f"    [The whole report, with its figures]({run.folder.name}.report.html){{ .md-button }}",
+        "",
+        f"    [The whole report in one file]({run.folder.name}.report.html){{ .md-button }}",
     ]
     if changed := _changed(run):
         lines += ["", f"    The preset has changed since: {'; '.join(changed)}."]
@@ -182,18 +184,29 @@ def _escaped(text: str) -> str:
     return re.sub(r"([\\`*_<>\[\]|])", r"\\\1", text)
 
 
-def _panels(body: str) -> list[str]:
-    """Return a section with the numbers of figures folded; they are drawn in the report."""
-    lines = []
+def _figures(whole: str) -> dict[str, str]:
+    """Return the plots of a report with their legends, by name, a line of HTML each."""
+    found = {}
+    for figure in re.findall(r"<figure.*?</figure>", whole, re.DOTALL):
+        name = re.search(r"<b>(Figure \d+)\.", figure)
+        plots = re.search(r'<div class="plots.*?(?=<p class="note"|<details>)', figure, re.DOTALL)
+        if name and plots:
+            found[name[1]] = " ".join(f'<div class="figure">{plots[0]}</div>'.split())
+    return found
+
+
+def _panels(body: str, figures: Mapping[str, str]) -> list[str]:
+    """Return a section with its figures; the numbers of those that are drawn are folded."""
     first, *panels = re.split(r"^(?=### )", body, flags=re.MULTILINE)
-    lines.append(first)
+    lines = [first]
     for panel in panels:
         heading, _, rest = panel.partition("\n")
-        if not heading.startswith("### Figure"):
+        name = heading.removeprefix("### ").partition(".")[0]
+        if name not in figures:
             lines += [heading, rest]
             continue
         caption, _, numbers = rest.strip().partition("\n\n")
-        lines += [heading, "", caption, "", *_folded(f"The numbers of {heading.split('.')[0][4:]}", numbers)]
+        lines += [heading, "", caption, "", figures[name], "", *_folded(f"The numbers of {name}", numbers)]
     return lines
 
 
