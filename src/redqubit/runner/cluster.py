@@ -220,7 +220,7 @@ def _got(call: Any, cluster: Cluster) -> Any:
         raise error.cause from error
     except RayError as error:
         raise UsageError(
-            f"Argument `ray` must keep its workers, but one was lost {cluster.retries + 1} times "
+            f"Argument `ray` must keep its workers, but one was lost with {cluster.retries} retries "
             f"({type(error).__name__}): give each cell more of a machine by cpus=, or raise retries."
         ) from error
 
