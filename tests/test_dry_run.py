@@ -91,6 +91,11 @@ def test_stages_are_counted_and_timed_by_the_cells_that_ended(counted: Experimen
     some = forecast("counted", preset="smoke", out=tmp_path / "run")
     assert some.stages == (Stage(3, 2, True), Stage(2, 0), Stage(None, 0))
     assert (some.seconds, some.untimed, some.evaluations_left) == (TIMED["fast"], 2, 114)
+    assert some.lines(2)[:3] == [
+        "stage 1: 2 of 3 cells done",
+        "stage 2: 0 of 2 cells done, as things stand",
+        "stage 3: known when the stages before are done",
+    ]
     assert some.lines(2)[4:6] == [
         "time left: 0 min with one worker, 0 min with 2, and 2 cells of unknown time, and stages not known yet",
         "  1 cells by the mean of their like among the 2 that ended in this folder",
@@ -119,7 +124,7 @@ def test_the_command_says_it_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     ended = CliRunner().invoke(app, command)
     assert ended.exit_code == 0, ended.output
     lines = ended.output.splitlines()
-    assert lines[0] == "stage 1: 96 cells"
+    assert lines[0] == "stage 1: 0 of 96 cells done"
     assert lines[2].startswith("time left: ")
     assert "by a run of this preset elsewhere: RedQubit" in lines[3]
     told = json.loads(CliRunner().invoke(app, [*command, "--json"]).output)

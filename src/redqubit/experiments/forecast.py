@@ -58,9 +58,11 @@ class Forecast:
         """
         out = []
         for number, stage in enumerate(self.stages, start=1):
-            count = "known when the stages before are done" if stage.cells is None else f"{stage.cells:,} cells"
-            count += "" if stage.is_final or stage.cells is None else " as things stand"
-            out.append(f"stage {number}: {count}" + (f", {stage.done:,} of them done" if stage.done else ""))
+            if stage.cells is None:
+                out.append(f"stage {number}: known when the stages before are done")
+            else:
+                end = "" if stage.is_final else ", as things stand"
+                out.append(f"stage {number}: {stage.done:,} of {stage.cells:,} cells done{end}")
         if self.evaluations is None:
             out.append("circuit evaluations: not counted by this experiment")
         else:
