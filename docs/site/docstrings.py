@@ -19,12 +19,7 @@ class PlainDocstrings(griffe.Extension):
 
 
 def as_markdown(text: str) -> str:
-    """Return a docstring as Markdown with the section titles that the parser knows.
-
-    Example:
-        >>> as_markdown("Return a * b.\\n\\nReference: Someone, 2020.")
-        'Return a \\\\* b.\\n\\n**Reference.** Someone, 2020.'
-    """
+    """Return a docstring as Markdown, with the section titles that the parser knows."""
     parts = []
     for paragraph in text.split("\n\n"):
         if paragraph.startswith("Reference:"):
