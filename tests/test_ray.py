@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,7 @@ def measure(name: str, seed: int, log: Path, gate: Path | None = None) -> list[R
     """A small but real computation, which notes where it began and may wait for a file."""
     node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else "here"
     with log.open("a") as file:
-        file.write(f"{name} {node}\n")
+        file.write(f"{name} {node} {os.getpid()}\n")
     while gate is not None and not gate.exists():
         time.sleep(0.02)
     x = torch.rand(64, generator=torch.Generator().manual_seed(seed))
@@ -138,17 +139,19 @@ def test_a_node_that_is_killed_changes_nothing(nodes: Nodes, run: RunFolder, tmp
     def kill(done: int, total: int, name: str, left: float | None) -> None:
         ended.append(name)
         if done == 2:
-            while not (busy := [(c, node) for c, node in begun(log) if c not in ended]):
+            while not (busy := [row for row in begun(log) if row[0] not in ended]):
                 time.sleep(0.02)
-            cell, node = busy[0]
+            cell, node, worker = busy[0]
             nodes.kill(node)
+            with suppress(ProcessLookupError):  # it dies with a machine, but outlives its node's process a little
+                os.kill(int(worker), signal.SIGKILL)
             lost.append(cell)
             gate.touch()
 
     results = run_cells(make_cells(log, gate), run, workers=nodes.where, progress=kill)
     assert timeless(results) == local(make_cells(tmp_path / "other"), tmp_path / "local")
     assert {r.config["threads"] for r in results} == {1}
-    starts = Counter(cell for cell, _ in begun(log))
+    starts = Counter(cell for cell, *_ in begun(log))
     assert starts == dict.fromkeys(starts, 1) | {lost[0]: 2}  # what had ended was not run again
     assert len(load(run.results)) == len(results)
     assert not list(run.path.glob("*.token"))
@@ -256,7 +259,7 @@ def test_a_run_that_is_interrupted_goes_on(nodes: Nodes, tmp_path: Path) -> None
     with start(tmp_path / "run") as again:
         results = run_cells(make_cells(log), again, workers=nodes.where)
     assert timeless(results) == local(make_cells(tmp_path / "other"), tmp_path / "local")
-    assert Counter(cell for cell, _ in begun(log))["c0"] == 1
+    assert Counter(cell for cell, *_ in begun(log))["c0"] == 1
 
 
 @pytest.mark.parametrize(
