@@ -1,10 +1,7 @@
 """What README.md, CONTRIBUTING.md and docs/ show works: Python is run, commands are parsed and, where quick, run."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 from itertools import chain
 from pathlib import Path
@@ -135,15 +132,6 @@ def test_make_targets_exist(arguments: list[str]) -> None:
     for word in arguments:
         name, _, value = word.partition("=")
         assert re.search(rf"^{name} \?=" if value else rf"^{name}:", makefile, re.MULTILINE), word
-
-
-@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda script: script.name)
-def test_examples_run(script: Path, tmp_path: Path) -> None:
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # tests run beside each other
-    command = [sys.executable, str(script)]
-    done = subprocess.run(command, cwd=tmp_path, env=one_thread, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
 
 
 @pytest.mark.tiny
