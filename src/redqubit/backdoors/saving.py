@@ -5,7 +5,6 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from redqubit.backdoors.base import Backdoor, Poisoned
 from redqubit.errors import UsageError
+from redqubit.storage.files import replacing, replacing_folder, writing
 
 
 def save_npz(poisoned: Poisoned, path: str | os.PathLike[str]) -> Path:
@@ -32,22 +32,20 @@ def save_npz(poisoned: Poisoned, path: str | os.PathLike[str]) -> Path:
         UsageError: when the file cannot be written.
     """
     path = Path(path).expanduser()
-    part = path.with_name(path.name + ".part")
     shape = (len(poisoned), *poisoned.clean.x.shape[1:])
     dtype = np.dtype(str(poisoned.clean.x.dtype).removeprefix("torch."))
     header = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     small = {name: getattr(poisoned, name) for name in ("y", "is_poisoned", "is_cover", "source")}
-    with _writing(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(part, "w") as archive:
-            with archive.open("x.npy", "w", force_zip64=True) as file:
-                npy.write_array_header_2_0(file, header)
-                for x, _ in poisoned.batches():
-                    file.write(x.cpu().numpy().tobytes())
-            for name, tensor in small.items():
-                with archive.open(f"{name}.npy", "w") as file:
-                    npy.write_array(file, tensor.cpu().numpy(), allow_pickle=False)
-        part.replace(path)
+    with replacing(path) as whole, zipfile.ZipFile(whole, "w") as archive:
+        with archive.open("x.npy", "w", force_zip64=True) as file:
+            npy.write_array_header_2_0(file, header)
+            for x, _ in poisoned.batches():
+                file.write(x.cpu().numpy().tobytes())
+        for name, tensor in small.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                npy.write_array(file, tensor.cpu().numpy(), allow_pickle=False)
     return path
 
 
@@ -77,10 +75,10 @@ def save_pictures(poisoned: Poisoned, folder: str | os.PathLike[str], *, backdoo
     names = _folder_names(poisoned)
     columns = (poisoned.is_poisoned, poisoned.is_cover, poisoned.source, poisoned.clean.y[poisoned.source])
     facts = zip(*(column.tolist() for column in columns), strict=True)
-    with _writing(folder):
+    with replacing_folder(folder) as part:
         for name in names:
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        with (folder / "index.csv").open("w", newline="", encoding="utf-8") as file:
+            (part / name).mkdir()
+        with (part / "index.csv").open("w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file)
             rows.writerow(["file", "label", "clean_label", "is_poisoned", "is_cover", "source"])
             for place, ((picture, label), (bad, cover, source, before)) in enumerate(
@@ -88,11 +86,11 @@ def save_pictures(poisoned: Poisoned, folder: str | os.PathLike[str], *, backdoo
             ):
                 mark = "_poisoned" if bad else "_cover" if cover else ""
                 name = f"{names[label]}/{place:07d}{mark}.png"
-                _image(picture).save(folder / name)
+                _image(picture).save(part / name)
                 rows.writerow([name, label, before, int(bad), int(cover), source])
         if backdoor is not None:
             made = {**asdict(backdoor), "trigger_name": type(backdoor.trigger).__name__, "notes": poisoned.notes}
-            (folder / "backdoor.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
+            (part / "backdoor.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
     return folder
 
 
@@ -115,13 +113,3 @@ def _folder_names(poisoned: Poisoned) -> list[str]:
         return numbers
     clean = ["".join(c if c.isalnum() or c in "-." else "_" for c in name) for name in classes]
     return [f"{number}_{name}" for number, name in zip(numbers, clean, strict=True)]
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(
-            f"Argument `path` must be writable, but {path}: {error.strerror or error}: choose another place."
-        ) from error

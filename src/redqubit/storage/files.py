@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -50,6 +51,28 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder that takes the place of `folder` when the block ends well, and is gone when it does not.
+
+    Args:
+        folder: It must not exist, or be empty.
+
+    Raises:
+        UsageError: If it cannot be written.
+    """
+    folder = folder.absolute()
+    part = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
+    with writing(folder):
+        try:
+            part.mkdir(parents=True)
+            yield part
+            os.replace(part, folder)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+
+
+@contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Tell what hinders the block from writing a file in one line.
 
@@ -77,7 +100,8 @@ def sync_folder(path: Path) -> None:
 def sweep(folder: Path) -> None:
     """Remove what killed processes left of files that they were writing, in a folder and those below it."""
     for part in Path(folder).rglob(".*.part"):
-        part.unlink(missing_ok=True)
+        if part.is_file():
+            part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
