@@ -230,13 +230,14 @@ def killed(
         folder: Where; further runs get a number behind.
         expected: What an undisturbed run reports.
         kills: How often.
-        longest: Seconds within which the kill falls.
+        longest: Seconds within which the kill falls, until a run that is not killed shows how long one takes now.
         seed: Of the moments.
         worker: Whether one worker is killed, and not the whole group.
     """
     draws, tally, before, number = random.Random(seed), Tally(), set[str](), 0
-    here = folder
+    here, faults_before = folder, 0
     while True:
+        start = time.monotonic()
         child = begin(job, here)
         if tally.faults < kills:
             child.join(draws.uniform(0, longest))
@@ -261,7 +262,9 @@ def killed(
             tally.judge(here, expected)
             if tally.faults >= kills:
                 return tally
-            number += 1
+            if tally.faults == faults_before:
+                longest = 0.9 * (time.monotonic() - start)
+            number, faults_before = number + 1, tally.faults
             here, before = folder.with_name(f"{folder.name}-{number}"), set[str]()
 
 

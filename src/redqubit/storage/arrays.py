@@ -21,7 +21,7 @@ def save_arrays(path: Path, /, **arrays: NDArray[Any]) -> None:
         UsageError: If the file cannot be written.
     """
     with replacing(path) as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def load_arrays(path: Path, *, cell: str = "") -> dict[str, NDArray[Any]]:
