@@ -1,12 +1,13 @@
 """Docstrings are plain text; this lets Markdown show them as they read."""
 
 import re
+from html import escape
 from typing import Any
 
 import griffe
 
-# What Markdown would take as markup in a formula: x_{t+1}, a * b, <Z>, a | b, [0, 1).
-SIGNS = re.compile(r"([\\*_<>|\[\]~^`])")
+# What Markdown would take as markup in a formula: x_{t+1}, a * b, |x|, [0, 1). It knows no escape for < and >.
+SIGNS = re.compile(r"([\\*_|\[\]`])")
 
 
 class PlainDocstrings(griffe.Extension):
@@ -24,7 +25,7 @@ def as_markdown(text: str) -> str:
     for paragraph in text.split("\n\n"):
         if paragraph.startswith("Reference:"):
             words = " ".join(paragraph.removeprefix("Reference:").split())
-            parts.append("**Reference.** " + _escaped(words).replace("Differs:", "\n\n**Differs.**"))
+            parts.append("**Reference.** " + _escaped(words).replace("Differs:", "\n\n**Differs:**"))
         elif ">>>" in paragraph:
             parts.append(re.sub(r"^Example:", "Examples: Example", paragraph))
         elif re.match(r"(Args|Returns|Raises|Attributes):\n", paragraph):
@@ -40,7 +41,7 @@ def as_markdown(text: str) -> str:
 def _escaped(text: str) -> str:
     """Escape all but what stands in backticks."""
     pieces = re.split(r"(`[^`]*`)", text)
-    return "".join(piece if piece.startswith("`") else SIGNS.sub(r"\\\1", piece) for piece in pieces)
+    return "".join(p if p.startswith("`") else escape(SIGNS.sub(r"\\\1", p), quote=False) for p in pieces)
 
 
 def _escaped_entry(line: str) -> str:

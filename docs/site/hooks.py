@@ -35,8 +35,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
 
     def add(path: str, content: str | bytes) -> None:
-        if known := files.get_file_from_path(path):
-            files.remove(known)
         files.append(File.generated(config, path, content=content))
 
     def figure(name: str) -> str:
@@ -58,19 +56,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Put in the lists that are generated, and lead links where the site has the page."""
-    markdown = markdown.replace("<!-- methods -->", methods.listing() if "<!-- methods -->" in markdown else "")
-    if "<!-- replications -->" in markdown:
-        markdown = markdown.replace("<!-- replications -->", replications.listing())
-    known = methods.names()
-    # An anchor of the list of methods works on disk; the site has a page for it.
-    markdown = re.sub(
-        r"\(((?:\.\./)?)methods/index\.md#(\w+)\)",
-        lambda m: f"({m[1]}{known[m[2]]})" if m[2] in known else m[0],
-        markdown,
-    )
+    for place, made in (("<!-- methods -->", methods.listing), ("<!-- replications -->", replications.listing)):
+        if place in markdown:
+            markdown = markdown.replace(place, made())
+    if not _is_top(page):
+        return markdown
+    for name, path in methods.names().items():  # the list of methods is there on disk, their pages are not
+        markdown = markdown.replace(f"(methods/index.md#{name})", f"({path})")
     markdown = re.sub(r"\((notebooks/\w+)\.ipynb\)", r"(\1.md)", markdown)
-    # Files of the repository that are no pages.
-    return re.sub(r"\[([^\]]*)\]\(\.\./([\w./-]+)(?:#[\w-]*)?\)", _named, markdown) if _is_top(page) else markdown
+    return re.sub(r"\[([^\]]*)\]\(\.\./([\w./-]+)(?:#[\w-]*)?\)", _named, markdown)
 
 
 def _is_top(page: Page) -> bool:
@@ -78,5 +72,6 @@ def _is_top(page: Page) -> bool:
 
 
 def _named(match: re.Match[str]) -> str:
+    """Return what stands for a link to a file of the repository that is no page."""
     text, path = match[1], match[2]
     return f"`{path}`" if text.endswith(path) else f"{text} (`{path}` in the repository)"

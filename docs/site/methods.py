@@ -49,14 +49,12 @@ class Family:
         title: Heading in the list.
         what: What they do, one sentence.
         methods: The classes by name.
-        base: Dotted name of what they share.
         use: Name and class to the command and the Python call that use it; "" where there is none.
     """
 
     title: str
     what: str
     methods: dict[str, type]
-    base: str
     use: Callable[[str, type], tuple[str, str]]
 
 
@@ -74,14 +72,12 @@ def families() -> list[Family]:
             "Evasion attacks",
             "They change an input within an L-infinity ball so that the model errs.",
             _all(ATTACKS),
-            "redqubit.evasion.EvasionAttack",
             lambda name, cls: (_audit("attacks", name), f"{cls.__name__}(eps=0.1)(model, x, y, generator=generator)"),
         ),
         Family(
             "Triggers of backdoors",
             "A share of the training pictures gets the trigger and the label of a target class.",
             _all(TRIGGERS),
-            "redqubit.backdoors.Trigger",
             lambda name, cls: (
                 _audit("backdoors", name),
                 f"Backdoor({cls.__name__}(), target_class=0, poison_rate=0.1)(train_set, generator=generator)",
@@ -91,28 +87,24 @@ def families() -> list[Family]:
             "Label poisons",
             "They give a share of the training set wrong labels and change no input.",
             _all(POISONS),
-            "redqubit.poisoning.LabelPoison",
             _poison,
         ),
         Family(
             "Defenses against evasion",
             "They take a model and return another one that should be harder to fool.",
             evasion,
-            "redqubit.defenses.Defense",
             _defense,
         ),
         Family(
             "Defenses against backdoors",
             "They repair a model, or score inputs and classes by how suspicious they are.",
             {**backdoors, **_all(DETECTORS)},
-            "redqubit.defenses.Defense",
             _defense,
         ),
         Family(
             "Defenses against wrong labels",
             "They score the labels of a training set, or train so that a few wrong ones do little.",
             _all(DATA_DEFENSES),
-            "redqubit.defenses.LabelDetector",
             _data_defense,
         ),
     ]

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,7 @@ def _drawn(run: Kept, cache_folder: Path) -> tuple[str, str]:
 def _page(run: Kept, markdown: str, whole: str) -> str:
     """Return the report as a page: what it is, verdict, tables, and figures with their numbers folded."""
     figures = _figures(whole)
+    markdown = markdown.replace("\\<", "&lt;")  # an escape that CommonMark knows and this Markdown does not
     head, *sections = re.split(r"^(?=## )", markdown, flags=re.MULTILINE)
     title, _, rest = head.partition("\n")
     lines = [title, "", rest.strip(), "", *_provenance(run), ""]
@@ -181,7 +183,7 @@ def _verdict(findings: Sequence[Finding]) -> list[str]:
 
 def _escaped(text: str) -> str:
     """Keep text from acting as Markdown or HTML."""
-    return re.sub(r"([\\`*_<>\[\]|])", r"\\\1", text)
+    return escape(re.sub(r"([\\`*_\[\]|])", r"\\\1", text), quote=False)
 
 
 def _figures(whole: str) -> dict[str, str]:
