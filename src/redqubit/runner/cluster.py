@@ -57,7 +57,7 @@ class Cluster:
     def __post_init__(self) -> None:
         if self.cpus < 1:
             raise UsageError(f"Argument `cpus` must be at least 1, but is {self.cpus}: a cell takes one or more.")
-        if not (0 <= self.gpus < 1 or self.gpus == int(self.gpus)):
+        if not (0 <= self.gpus < 1 or (self.gpus >= 1 and self.gpus % 1 == 0)):
             raise UsageError(
                 f"Argument `gpus` must be a share below 1 or a whole number, but is {self.gpus}: take 0.5, 1 or 2."
             )
