@@ -19,6 +19,7 @@ from redqubit.data import Dataset, first_stratified, formats, load, load_npz, lo
 from redqubit.data import sets as data
 from redqubit.data.originals import ORIGINALS
 from redqubit.errors import UsageError
+from redqubit.reading import read_npz
 
 RNG = np.random.default_rng(7)
 
@@ -312,7 +313,7 @@ def test_sizes_are_checked_before_memory_is_taken(tmp_path: Path) -> None:
             archive.writestr("x.npy", npy_claiming(shape))
             archive.writestr("y.npy", npy_claiming((0,)))
         with pytest.raises(UsageError, match=match) as error:
-            formats.read_npz(tmp_path / "own.npz", ("x", "y"))
+            read_npz(tmp_path / "own.npz", ("x", "y"))
         one_line(error)
     path = tmp_path / "images-idx3-ubyte"
     head = b"\0\0\x08\x03"

@@ -16,6 +16,7 @@ from PIL import Image
 
 from redqubit.data import formats, load, load_image_folder
 from redqubit.errors import UsageError
+from redqubit.reading import read_npz
 
 RNG = np.random.default_rng(7)
 
@@ -269,7 +270,7 @@ def whole_files(folder: Path) -> dict[str, tuple[bytes, Callable[[Path], object]
         return members if members else pytest.fail("a cut archive read as an empty one")
 
     return {
-        "npz": ((folder / "whole.npz").read_bytes(), lambda p: formats.read_npz(p, ("x", "y"))),
+        "npz": ((folder / "whole.npz").read_bytes(), lambda p: read_npz(p, ("x", "y"))),
         "idx": (idx(IMAGES[:2, :6, :6]), formats.read_idx),
         "gz": (gzip.compress(idx(IMAGES[:2, :6, :6])), formats.read_idx),
         "zip": (zipped.getvalue(), lambda p: formats.read_zipped_idx(p, "images.gz")),

@@ -1,5 +1,6 @@
 """From mappings (a YAML file, `--set key=value`) to the frozen dataclass that a run needs."""
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -9,9 +10,13 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from redqubit.errors import UsageError
+from redqubit.reading import read_bytes
 from redqubit.registry import unknown
 
 C = TypeVar("C")
+
+MAX_BYTES = 1 << 20  # of a configuration file
+MAX_LISTS = 1000  # in it
 
 
 def resolve(base: C, changes: Mapping[str, Any]) -> C:
@@ -42,7 +47,9 @@ def resolve(base: C, changes: Mapping[str, Any]) -> C:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise UsageError(f"Argument `{where}` is wrong: {first['msg']}; it is {first['input']!r}.") from error
+        raise UsageError(
+            f"Argument `{where}` is wrong: {first['msg']}; it is {reprlib.repr(first['input'])}."
+        ) from error
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -51,15 +58,48 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: when the file is absent, no YAML, or no mapping.
     """
+    complaint = f"Argument `config` must be a YAML file, but {path}"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(
-            f"Argument `config` must be a YAML file, but {path}: {' '.join(str(error).split())}."
-        ) from None
+        text = read_bytes(path, max_bytes=MAX_BYTES).decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{complaint}: {error}.") from None
+    content = parsed(text, complaint)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UsageError(f"Argument `config` must hold `key: value` lines, but {path} holds none.")
     return content
+
+
+class _Plain(yaml.SafeLoader):
+    """YAML without anchors, since a few lines of references to references stand for more than a machine can hold."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Return the next node."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it refers to an anchor: write the value out")
+        return super().compose_node(parent, index)
+
+
+def parsed(text: str, complaint: str) -> Any:
+    """Return what YAML says in plain values: numbers, text, dates, lists and mappings.
+
+    Args:
+        text: YAML without anchors.
+        complaint: How the error begins, such as "Argument `config` must be a YAML file, but it".
+
+    Raises:
+        UsageError: when it is no YAML, refers to anchors, or is nested too deep.
+    """
+    if text.count("[") + text.count("{") > MAX_LISTS:  # whose nesting takes the parser time that grows with its square
+        raise UsageError(f"{complaint}: it has more than {MAX_LISTS:,} lists.")
+    try:
+        loader = _Plain(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    # besides YAMLError: ValueError for a 31st of February, RecursionError for brackets in brackets
+    except (yaml.YAMLError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
+        raise UsageError(f"{complaint}: {' '.join(str(error).split())}.") from None
 
 
 def assignments(pairs: Sequence[str]) -> dict[str, Any]:
@@ -74,8 +114,5 @@ def assignments(pairs: Sequence[str]) -> dict[str, Any]:
         key, found, value = pair.partition("=")
         if not found or not key:
             raise UsageError(f"Argument `--set` must be key=value, but is {pair!r}.")
-        try:
-            out[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UsageError(f"Argument `--set` must be key=value with a plain value, but is {pair!r}.") from None
+        out[key.strip()] = parsed(value, f"Argument `--set` must be key=value with a plain value, but is {pair!r}")
     return out

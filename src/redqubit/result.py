@@ -25,7 +25,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from redqubit.errors import UsageError
-from redqubit.storage.files import sealed, sync_folder, unsealed, write_text, writing
+from redqubit.storage.files import plain_int, sealed, sync_folder, unsealed, write_text, writing
 
 Severity = Literal["ok", "warning", "fail"]
 
@@ -307,7 +307,7 @@ def _float_back(raw: dict[str, Any]) -> Any:
 
 
 def _from_json(text: str | bytes) -> Any:
-    return json.loads(text, object_hook=_float_back)
+    return json.loads(text, object_hook=_float_back, parse_int=plain_int)
 
 
 @cache

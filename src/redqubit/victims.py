@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import nn
 
 from redqubit.backdoors import TRIGGERS, Backdoor, Trigger
 from redqubit.errors import UsageError
+from redqubit.reading import MAX_CLASSES
 from redqubit.storage.files import damaged, load_json, save_json, writing
 from redqubit.storage.weights import load_weights, save_weights
 
@@ -38,10 +39,10 @@ class Victim:
 
     name: str
     family: str
-    seed: int
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)]
     model: Mapping[str, Any]
     data: Mapping[str, Any]
-    n_classes: int
+    n_classes: Annotated[int, Field(ge=2, le=MAX_CLASSES)]
     trigger: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     target_class: int = 0
@@ -73,9 +74,14 @@ def trigger(name: str, settings: Mapping[str, Any]) -> Trigger:
     """
     kind = TRIGGERS[name]
     try:
-        return kind(**settings)
-    except TypeError as error:
-        raise UsageError(f"Trigger `{name}` must be given fields that it has, but {error}: see its docs.") from None
+        made = kind(**settings)
+        TypeAdapter(kind).validate_python(dict(settings))
+        if any(isinstance(value, int) and abs(value) >= 1 << 63 for value in settings.values()):
+            raise TypeError("a number has more than 64 bits")
+    except (TypeError, ValidationError) as error:
+        why = " ".join(str(error).split())
+        raise UsageError(f"Trigger `{name}` must be given fields that it has, but {why:.200}: see its docs.") from None
+    return made
 
 
 def save_victim(victim: Victim, model: nn.Module, artifacts: Path) -> None:
@@ -113,6 +119,9 @@ def load_victim(victim: Victim, model: nn.Module, artifacts: Path) -> nn.Module:
 
 def _read(path: Path) -> Victim:
     try:
-        return TypeAdapter(Victim).validate_python(load_json(path))
+        victim: Victim = TypeAdapter(Victim).validate_python(load_json(path))
+        if victim.name != path.stem:  # by which its weights are found, in this folder and no other
+            raise ValueError(f"it is of another model, {victim.name!r:.60}")
+        return victim
     except (ValueError, OSError) as error:
         raise damaged(path, error) from None

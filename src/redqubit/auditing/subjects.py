@@ -183,6 +183,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
         UsageError: when the file is absent, broken, or does not fit the model.
     """
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would not end
+            raise OSError("it is no file")
         model.load_state_dict(load_file(path))
     except FileNotFoundError:
         raise UsageError(f"Argument `weights` must be a safetensors file, but {path} is not there.") from None

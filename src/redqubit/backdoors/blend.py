@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from redqubit.backdoors.base import TRIGGERS, Trigger
+from redqubit.data.formats import MAX_PICTURE_BYTES, open_picture
 from redqubit.errors import UsageError
+from redqubit.reading import read_bytes
 
 
 @TRIGGERS.register("blend")
@@ -56,12 +57,11 @@ class Blend(Trigger):
                 f"Argument `picture` must go with pictures of 1 or 3 channels, but they have {channels}: use noise."
             )
         try:
-            with Image.open(Path(self.picture).expanduser(), formats=("JPEG", "PNG")) as opened:
-                image = opened.convert("L" if channels == 1 else "RGB").resize((width, height))
-        except (OSError, Image.DecompressionBombError) as error:
+            data = read_bytes(Path(self.picture).expanduser(), max_bytes=MAX_PICTURE_BYTES)
+            image = open_picture(data, n_channels=channels, where=self.picture).resize((width, height))
+        except UsageError as error:
             raise UsageError(
-                f"Argument `picture` must name a PNG or JPEG file, but `{self.picture}` cannot be read: "
-                f"{type(error).__name__}."
+                f"Argument `picture` must name a PNG or JPEG file, but `{self.picture}` cannot be read: {error}"
             ) from None
         pixels = torch.from_numpy(np.asarray(image, dtype=np.float64) / 255)
         return pixels.reshape(height, width, channels).permute(2, 0, 1)

@@ -9,6 +9,8 @@ from torch.nn import functional as F
 from redqubit.backdoors.base import TRIGGERS, CoverTrigger
 from redqubit.errors import UsageError
 
+MOST = 256  # control points along a side, beyond the pixels of most pictures
+
 
 @TRIGGERS.register("wanet")
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class WaNet(CoverTrigger):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.grid < 2:
-            raise UsageError(f"Argument `grid` must be at least 2, but is {self.grid}: the paper has 4.")
+        if not 2 <= self.grid <= MOST:
+            raise UsageError(f"Argument `grid` must be 2 to {MOST}, but is {self.grid}: the paper has 4.")
         if self.strength <= 0:
             raise UsageError(f"Argument `strength` must be positive, but is {self.strength}: the paper has 0.5.")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from redqubit.cli.bars import download_bar
+from redqubit.errors import printable
 
 
 def download(name: str, data_dir: Path | None, *, silent: bool) -> None:
@@ -30,5 +31,5 @@ def conclude(page: Path, *, quiet: bool, as_json: bool, log: Sequence[str] | Non
         return
     if not quiet:
         for finding in json.loads(machine.read_text(encoding="utf-8"))["findings"]:
-            typer.echo(f"[{finding['status']}] {finding['text']}")
+            typer.echo(f"[{finding['status']}] {printable(finding['text'])}")
     typer.echo(f"Report: {page.resolve()}")

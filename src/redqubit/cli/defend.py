@@ -36,6 +36,10 @@ def defend_command(
         str | None,
         typer.Option(help='Trigger that any defense should deal with: the positive control, such as "patch side=6".'),
     ] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(help="Function or file that the run's models name and that you would run; may be given again."),
+    ] = None,
     workers: Workers = None,
     ray: Ray = None,
     device: Device = "auto",
@@ -71,6 +75,7 @@ def defend_command(
             out=out,
             config=resolved,
             control=control,
+            trusted=trust or (),
             **where,
             progress=progress,
         )

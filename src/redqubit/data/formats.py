@@ -9,10 +9,9 @@ import io
 import math
 import struct
 import tarfile
+import warnings
 import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -20,99 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from redqubit import reading as files
 from redqubit.errors import UsageError
+from redqubit.reading import bad, reading, too_large
 
-MAX_BYTES = 1 << 30  # of one array in memory; the largest set here, Imagenette at 128 x 128, has 0.47e9
 MAX_PIXELS = 1 << 25  # of one picture, before it is resized
 MAX_PICTURE_BYTES = 1 << 25  # of one encoded picture
 DEFLATE_RATIO = 1032  # deflate cannot expand a byte to more than this (zlib's technical notes)
-
-# What the standard library, numpy and Pillow raise on broken bytes.
-_BROKEN = (
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    RuntimeError,
-    SyntaxError,
-    MemoryError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    Image.DecompressionBombError,
-)
-
-
-@contextmanager
-def reading(where: object, kind: str) -> Iterator[None]:
-    """Turn whatever broken bytes raise into one line that names the file."""
-    try:
-        yield
-    except UsageError:
-        raise
-    except _BROKEN as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise _bad(where, f"be a whole, readable {kind}", f"reading it failed ({reason})") from error
-
-
-def _bad(where: object, must: str, but: str) -> UsageError:
-    return UsageError(f"File `{where}` must {must}, but {but}: fetch or copy it again.")
-
-
-def npz_keys(path: Path) -> frozenset[str]:
-    """List the arrays of an npz file without reading them."""
-    with reading(path, "npz file"), zipfile.ZipFile(path) as archive:
-        return frozenset(name.removesuffix(".npy") for name in archive.namelist())
-
-
-def read_npz(path: Path, keys: Sequence[str]) -> list[NDArray[Any]]:
-    """Read arrays of an npz file, in the order of `keys`, after a look at their headers.
-
-    Raises:
-        UsageError: If the file is broken, lacks a key, holds Python objects, or asks for too much memory.
-    """
-    lacking = [key for key in keys if key not in npz_keys(path)]
-    if lacking:
-        has = ", ".join(sorted(npz_keys(path))) or "nothing"
-        raise UsageError(
-            f"File `{path}` must hold {', '.join(keys)}, but it has {has}: rename the arrays and save again."
-        )
-    with reading(path, "npz file"):
-        with zipfile.ZipFile(path) as archive:
-            for key in keys:
-                _check_npy_header(archive, key, path)
-        with np.load(path, allow_pickle=False) as arrays:
-            return [arrays[key] for key in keys]
-
-
-def _check_npy_header(archive: zipfile.ZipFile, key: str, path: Path) -> None:
-    info = archive.getinfo(f"{key}.npy")
-    with archive.open(info) as stream:
-        member = cast(BinaryIO, stream)
-        old = np.lib.format.read_magic(member) == (1, 0)
-        header = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-        shape, _, dtype = header(member)
-        n_bytes = math.prod(shape) * dtype.itemsize
-        held = info.file_size - member.tell()
-    if dtype.hasobject:
-        raise UsageError(
-            f"File `{path}` must hold plain numbers, but `{key}` holds Python objects, which are never unpickled: "
-            "save it again from numeric arrays."
-        )
-    if n_bytes > MAX_BYTES:
-        raise _too_large(f"{path}", f"`{key}` asks for {n_bytes:,} bytes")
-    if n_bytes != held:
-        raise _bad(
-            path, "be a whole npz file", f"the header of `{key}` asks for {n_bytes:,} bytes and {held:,} are there"
-        )
-
-
-def _too_large(where: object, but: str) -> UsageError:
-    return UsageError(
-        f"File `{where}` must need at most {MAX_BYTES:,} bytes, but {but}: keep fewer or smaller samples."
-    )
+MAX_UNPACKED = 1 << 33  # of a whole archive; Imagenette at full size has 1.6e9
+MAX_HEADER = 1 << 20  # of what an archive says about one file
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
@@ -154,22 +69,22 @@ def _parse_idx(file: BinaryIO, file_size: int, where: object) -> NDArray[np.uint
         room, stream = file_size, file
     head = stream.read(4)
     if len(head) < 4 or head[:3] != b"\0\0\x08" or not 1 <= head[3] <= 4:
-        raise _bad(where, "be an IDX file of unsigned bytes", f"it opens with 0x{head.hex()}")
+        raise bad(where, "be an IDX file of unsigned bytes", f"it opens with 0x{head.hex()}")
     lengths = stream.read(4 * head[3])
     if len(lengths) < 4 * head[3]:
-        raise _bad(where, "be a whole IDX file", "it ends inside its header")
+        raise bad(where, "be a whole IDX file", "it ends inside its header")
     shape = struct.unpack(f">{head[3]}I", lengths)
     n_bytes = math.prod(shape)
-    if n_bytes > MAX_BYTES:
-        raise _too_large(where, f"its header asks for {n_bytes:,} bytes")
+    if n_bytes > files.MAX_BYTES:
+        raise too_large(where, f"its header asks for {n_bytes:,} bytes")
     if n_bytes > room:
-        raise _bad(
+        raise bad(
             where, "be a whole IDX file", f"its header asks for {n_bytes:,} bytes and it cannot hold more than {room:,}"
         )
     body = stream.read(n_bytes + 1)  # one more, to see whether the file goes on
     if len(body) != n_bytes:
         state = "longer" if len(body) > n_bytes else "cut short"
-        raise _bad(where, "be a whole IDX file", f"it is {state}: its header says {n_bytes:,} bytes")
+        raise bad(where, "be a whole IDX file", f"it is {state}: its header says {n_bytes:,} bytes")
     return np.frombuffer(body, dtype=np.uint8).reshape(shape)
 
 
@@ -192,7 +107,7 @@ def parse_cifar(data: bytes, *, label_bytes: int, where: object) -> tuple[NDArra
     """
     record = label_bytes + 3 * 32 * 32
     if not data or len(data) % record:
-        raise _bad(where, f"hold whole records of {record} bytes", f"it has {len(data):,} bytes")
+        raise bad(where, f"hold whole records of {record} bytes", f"it has {len(data):,} bytes")
     rows = np.frombuffer(data, dtype=np.uint8).reshape(-1, record)
     return rows[:, label_bytes:].reshape(-1, 3, 32, 32), rows[:, label_bytes - 1]
 
@@ -203,30 +118,52 @@ def read_tar(path: Path, wanted: Callable[[str], bool], *, max_bytes: int) -> It
     Raises:
         UsageError: If the archive is broken or a wanted file is larger than `max_bytes`.
     """
-    with (
-        reading(path, "tar.gz archive"),
-        gzip.open(path) as stream,
-        tarfile.open(fileobj=stream, mode="r:") as archive,
-    ):
-        for member in archive:
-            if not member.isfile() or not wanted(member.name):
-                continue
-            if member.size > max_bytes:
-                raise _too_large(f"{path}/{member.name}", f"it has {member.size:,}")
-            content = archive.extractfile(member)
-            if content is not None:
-                yield member.name, content.read()
-        # tarfile takes a broken header for the end; gzip's own checksum at the end of the stream does not.
-        while stream.read(1 << 20):
-            pass
+    with reading(path, "tar.gz archive"), gzip.open(path) as packed:
+        stream = _Bounded(packed, path)
+        with tarfile.open(fileobj=stream, mode="r:") as archive:
+            while (member := archive.next()) is not None:
+                cast(Any, archive).members.clear()  # which it would keep for ever
+                if not member.isfile() or not wanted(member.name):
+                    continue
+                if member.size > max_bytes:
+                    raise too_large(f"{path}/{member.name}", f"it has {member.size:,}", max_bytes)
+                content = archive.extractfile(member)
+                if content is not None:
+                    stream.most = max_bytes
+                    data = content.read()
+                    stream.most = MAX_HEADER
+                    yield member.name, data
+            # tarfile takes a broken header for the end; gzip's own checksum at the end of the stream does not.
+            while stream.read(1 << 20):
+                pass
 
 
-def read_small(path: Path, *, max_bytes: int) -> bytes:
-    """Read a file that has no business being larger than `max_bytes`."""
-    with reading(path, "file"):
-        if path.stat().st_size > max_bytes:
-            raise _too_large(path, f"it has {path.stat().st_size:,}")
-        return path.read_bytes()
+class _Bounded(io.RawIOBase):
+    """An unpacked stream that gives no more at once than `most`, and no more in all than an archive may have.
+
+    Without it a header of 512 bytes could ask for a name of 8 GiB.
+    """
+
+    def __init__(self, stream: gzip.GzipFile, where: object) -> None:
+        self._stream, self._where, self.most = stream, where, MAX_HEADER
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes."""
+        if not 0 <= size <= self.most:
+            raise too_large(self._where, f"a part of it asks for {size:,}", self.most)
+        if self._stream.tell() > MAX_UNPACKED:
+            raise too_large(self._where, "it does not end", MAX_UNPACKED)
+        return self._stream.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place."""
+        if offset > MAX_UNPACKED:
+            raise too_large(self._where, f"a part of it has {offset:,}", MAX_UNPACKED)
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._stream.tell()
 
 
 def decode_images(
@@ -255,8 +192,8 @@ def decode_images(
                 f"File `{where}` must be as large as the first, but it is {h}x{w}, not {h0}x{w0}: set `size`."
             )
         images.append(image)
-        if len(images) * image.size > MAX_BYTES:
-            raise _too_large(where, f"the pictures up to it need {len(images) * image.size:,}")
+        if len(images) * image.size > files.MAX_BYTES:
+            raise too_large(where, f"the pictures up to it need {len(images) * image.size:,}")
     if not images:
         raise UsageError("The pictures must be at least one, but there is none: check the folder.")
     return np.stack(images)
@@ -264,14 +201,7 @@ def decode_images(
 
 def _decode_image(data: bytes, *, n_channels: int, size: int | None, where: str) -> NDArray[np.uint8]:
     with reading(where, "PNG or JPEG picture"):
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise _too_large(where, f"it has {opened.width}x{opened.height} pixels")
-            if opened.mode.startswith(("I", "F")):
-                raise UsageError(
-                    f"File `{where}` must have 8 bits a channel, but its mode is {opened.mode}: convert it."
-                )
-            image = opened.convert("L" if n_channels == 1 else "RGB")
+        image = open_picture(data, n_channels=n_channels, where=where)
         if size is not None:
             side = min(image.size)
             left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -279,6 +209,33 @@ def _decode_image(data: bytes, *, n_channels: int, size: int | None, where: str)
             image = square.resize((size, size), Image.Resampling.LANCZOS)
         pixels = np.asarray(image, dtype=np.uint8)
         return pixels[None] if n_channels == 1 else pixels.transpose(2, 0, 1)  # (C, H, W)
+
+
+def open_picture(data: bytes, *, n_channels: int, where: str) -> Image.Image:
+    """Decode one PNG or JPEG picture as it is.
+
+    Args:
+        data: Its bytes.
+        n_channels: 1 for grey, 3 for RGB.
+        where: Name for errors.
+
+    Raises:
+        UsageError: If it is broken, too large or not 8-bit.
+    """
+    with reading(where, "PNG or JPEG picture"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
+        try:
+            opened = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
+        except Image.DecompressionBombError as error:
+            raise too_large(where, str(error)) from None
+        with opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise too_large(where, f"it has {opened.width}x{opened.height} pixels")
+            if opened.mode.startswith(("I", "F")):
+                raise UsageError(
+                    f"File `{where}` must have 8 bits a channel, but its mode is {opened.mode}: convert it."
+                )
+            return opened.convert("L" if n_channels == 1 else "RGB")
 
 
 def split_blob(blob: NDArray[Any], offsets: NDArray[Any], where: str) -> Iterator[tuple[str, bytes]]:
@@ -295,6 +252,6 @@ def split_blob(blob: NDArray[Any], offsets: NDArray[Any], where: str) -> Iterato
         or offsets[-1] != len(blob)
         or (offsets[1:] <= offsets[:-1]).any()
     ):
-        raise _bad(where, "hold byte offsets that rise from 0 to the number of bytes", "they do not")
+        raise bad(where, "hold byte offsets that rise from 0 to the number of bytes", "they do not")
     for i in range(len(offsets) - 1):
         yield f"{where}, picture {i}", blob[offsets[i] : offsets[i + 1]].tobytes()

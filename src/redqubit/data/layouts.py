@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from redqubit import reading as files
 from redqubit.data import formats
 from redqubit.data.downloads import Remote
 from redqubit.errors import UsageError
@@ -119,7 +120,7 @@ class ArrayLayout:
         images, labels = (place / name for name in self.names[split])
         if not (images.is_file() and labels.is_file()):
             return None
-        (x,), (y,) = (formats.read_npz(path, ("arr_0",)) for path in (images, labels))
+        (x,), (y,) = (files.read_npz(path, ("arr_0",)) for path in (images, labels))
         return Found(x, y, images.name)
 
 
@@ -149,11 +150,11 @@ class CifarLayout:
         """Read a split from a folder; None where the folder does not hold it."""
         names = self.batches[split]
         archive = place / self.archive.name
-        limit = formats.MAX_BYTES // len(names)
+        limit = files.MAX_BYTES // len(names)
         if any((place / name).is_file() for name in names):
             source = place
             present = [name for name in names if (place / name).is_file()]
-            batches = {name: formats.read_small(place / name, max_bytes=limit) for name in present}
+            batches = {name: files.read_bytes(place / name, max_bytes=limit) for name in present}
         elif archive.is_file():
             source = archive
             members = formats.read_tar(archive, lambda name: Path(name).name in names, max_bytes=limit)
@@ -259,7 +260,7 @@ def read_pictures(folder: Path, classes: tuple[str, ...], *, n_channels: int, si
     ]
     if not paths:
         raise UsageError(f"Folder `{folder}` must hold <class>/*.png or *.jpg, but there is none: check the path.")
-    encoded = ((str(path), formats.read_small(path, max_bytes=formats.MAX_PICTURE_BYTES)) for _, path in paths)
+    encoded = ((str(path), files.read_bytes(path, max_bytes=formats.MAX_PICTURE_BYTES)) for _, path in paths)
     x = formats.decode_images(encoded, n_channels=n_channels, size=size)
     return Found(x, np.array([label for label, _ in paths]), folder.name)
 
@@ -270,11 +271,11 @@ def read_sample(path: Path, part: str, *, first_label: int) -> Found:
     Raises:
         UsageError: If the file is broken or lacks them.
     """
-    if f"jpeg_{part}" in formats.npz_keys(path):
-        blob, offsets, y = formats.read_npz(path, (f"jpeg_{part}", f"off_{part}", f"y_{part}"))
+    if f"jpeg_{part}" in files.npz_keys(path):
+        blob, offsets, y = files.read_npz(path, (f"jpeg_{part}", f"off_{part}", f"y_{part}"))
         x: NDArray[Any] = formats.decode_images(formats.split_blob(blob, offsets, str(path)), n_channels=3)
     else:
-        x, y = formats.read_npz(path, (f"x_{part}", f"y_{part}"))
+        x, y = files.read_npz(path, (f"x_{part}", f"y_{part}"))
     return Found(x, y.astype(np.int64) - first_label if y.dtype.kind in "iu" else y, path.name)
 
 

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from redqubit.data import formats, layouts
+from redqubit import reading as files
+from redqubit.data import layouts
 from redqubit.data.downloads import Progress, cache_folder, fetch
 from redqubit.data.layouts import Found, Split
 from redqubit.data.originals import ORIGINALS, absent, check_identity
@@ -270,17 +271,17 @@ def load_npz(path: str | os.PathLike[str], *, split: Split | None = None, n_clas
         UsageError: If the file is broken, holds Python objects or other keys, or the values are no `Dataset`.
     """
     file = _existing(path)
-    keys = formats.npz_keys(file)
+    keys = files.npz_keys(file)
     wanted = ("x", "y") if split is None else (f"x_{split}", f"y_{split}")
     if not keys.issuperset(wanted):
         raise UsageError(
             f"File `{file}` must hold {' and '.join(wanted)} for split={split!r}, but has {', '.join(sorted(keys))}: "
             "save x and y (split=None), or x_train, y_train, x_test and y_test (split='train' or 'test')."
         )
-    x, y = formats.read_npz(file, wanted)
+    x, y = files.read_npz(file, wanted)
     if n_classes is None:
         others = [key for key in ("y_train", "y_test") if split is not None and key in keys]
-        labels = [_labels(array, str(file)) for array in (y, *formats.read_npz(file, others))]
+        labels = [_labels(array, str(file)) for array in (y, *files.read_npz(file, others))]
         n_classes = 1 + max((int(array.max()) for array in labels if array.size), default=0)
     return _dataset(Found(x, y, file.name), n_classes, file.stem, ())
 
@@ -355,10 +356,9 @@ def _dataset(found: Found, n_classes: int, name: str, classes: tuple[str, ...]) 
 
 
 def _labels(y: NDArray[Any], where: str) -> NDArray[np.int64]:
-    if y.ndim != 1 or y.dtype.kind not in "iu":
-        raise UsageError(
-            f"File `{where}` must hold whole-number labels (N,), but they are {y.dtype} {y.shape}: save class numbers."
-        )
+    if y.ndim != 1 or y.dtype.kind not in "iu" or y.max(initial=0) >= files.MAX_CLASSES:
+        but = f"they are {y.dtype} {y.shape}: save class numbers below {files.MAX_CLASSES:,}."
+        raise UsageError(f"File `{where}` must hold whole-number labels (N,), but {but}")
     return y.astype(np.int64)
 
 

@@ -11,10 +11,11 @@ from redqubit import report
 from redqubit.defending.cells import defense_cells
 from redqubit.defending.config import METHODS, Defending, check, chosen
 from redqubit.defending.panels import panels
-from redqubit.defending.rebuild import held_out, model_of, read_part, shared_out, trigger_label
+from redqubit.defending.rebuild import check_trust, held_out, model_of, read_part, shared_out, trigger_label
 from redqubit.defending.verdict import checks, findings
 from redqubit.device import find_device
 from redqubit.errors import UsageError
+from redqubit.reading import check_links
 from redqubit.registry import unknown
 from redqubit.result import Result, Summary, load, save_summary
 from redqubit.runner import Cluster, Progress, connected, open_run, run_cells
@@ -29,6 +30,7 @@ def defend(
     config: Defending | None = None,
     control: str | None = None,
     data_dir: Path | None = None,
+    trusted: Sequence[str] = (),
     workers: int | Cluster = 1,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -44,6 +46,8 @@ def defend(
         config: Settings of the defenses.
         control: Trigger, as `trigger_label` gives it, that every defense should deal with: the positive control.
         data_dir: Folder of the data sets; REDQUBIT_DATA or downloads by default.
+        trusted: What the models of the run may name beyond RedQubit: package.module:function of a model, which is run,
+            and paths of data and pictures.
         workers: Processes, or a Ray cluster: one model and defense each.
         device: Torch device to compute on, or "auto".
         progress: Called as cells end.
@@ -52,13 +56,14 @@ def defend(
         The path of report.html.
 
     Raises:
-        UsageError: for an unknown defense or trigger, a folder without models, absent data, or models that were made
-            anew since the folder `out` was begun.
+        UsageError: for an unknown defense or trigger, a folder without models, names in it that are not `trusted`,
+            absent data, or models that were made anew since the folder `out` was begun.
     """
     config = Defending() if config is None else config
     check(config)
     every = victims_of(run)
     victims = chosen(config, every)
+    check_trust(every, trusted)
     triggers = {trigger_label(v) for v in victims if v.backdoor}
     if control is not None and control not in triggers:
         raise unknown("trigger", control, triggers)
@@ -72,6 +77,7 @@ def defend(
         model_of(victim, artifacts, held.x.shape[1:])
     words = ["redqubit", "defend", "--from", str(run), *names]
     words += [] if data_dir is None else ["--data-dir", str(data_dir)]
+    words += [word for name in trusted for word in ("--trust", name)]
     words += [] if control is None else ["--control", control]
     for key, value in asdict(config).items():
         if value != getattr(Defending(), key):
@@ -95,6 +101,7 @@ def victims_of(run: Path) -> list[Victim]:
     """
     if not run.is_dir():
         raise UsageError(f"Argument `from` must be the folder of a finished run, but {run} is not there: check it.")
+    check_links(run)
     victims = find_victims(run / "artifacts")
     if not victims:
         raise UsageError(

@@ -1,9 +1,11 @@
 """The models of a run and their data, made again from what the run wrote down."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,9 +17,40 @@ from redqubit.errors import UsageError
 from redqubit.models import on_backbone
 from redqubit.victims import Victim, load_victim
 
+_MOST = {"n_qubits": 16, "depth": 1000}  # that a description may ask for
+
+
+def beyond(victim: Victim) -> set[str]:
+    """Return what a model's description names that is not RedQubit's own: code that would be run, files to be read.
+
+    Example:
+        >>> sorted(beyond(Victim("v", "f", 0, {"source": "mine:net"}, {"name": "mine.npz"}, 10)))
+        ['mine.npz', 'mine:net']
+    """
+    source, data, picture = victim.model.get("source"), victim.data.get("name"), victim.settings.get("picture")
+    named = {str(source)} if ":" in str(source) else set[str]()
+    return named | ({str(data)} - {"None", *NAMES}) | ({str(picture)} - {"None", ""})
+
+
+def check_trust(victims: Sequence[Victim], trusted: Sequence[str]) -> None:
+    """Refuse models of a run that name code or files which the user has not named too.
+
+    A run folder may come from anybody; what it says must not choose what runs or is read here.
+
+    Raises:
+        UsageError: when there is such a name.
+    """
+    strange = sorted({name for victim in victims for name in beyond(victim)} - set(trusted))
+    if strange:
+        words = " ".join(f"--trust {shlex.quote(name)}" for name in strange)
+        raise UsageError(
+            f"Argument `trust` must hold what the models name beyond RedQubit, but lacks {', '.join(strange)}: if you "
+            f"know what that is, and would run or read it, add {words}"
+        )
+
 
 def model_of(victim: Victim, artifacts: Path, input_shape: Sequence[int]) -> nn.Module:
-    """Return the trained model of a victim, in evaluation mode.
+    """Return the trained model of a victim, in evaluation mode; a function that it names is run, see `check_trust`.
 
     Args:
         victim: What to make.
@@ -31,7 +64,11 @@ def model_of(victim: Victim, artifacts: Path, input_shape: Sequence[int]) -> nn.
     generator = torch.Generator().manual_seed(victim.seed)  # of weights that are then replaced
     if "source" in made:
         subject = Subject(
-            victim.name, made["source"], tuple(input_shape), victim.n_classes, noise=made.get("noise") or None
+            victim.name,
+            str(made["source"]),
+            tuple(input_shape),
+            victim.n_classes,
+            noise=str(made.get("noise") or "") or None,
         )
         return load_victim(victim, subject.make(victim.seed), artifacts)
     if not {"backbone", "head"} <= made.keys():
@@ -39,8 +76,8 @@ def model_of(victim: Victim, artifacts: Path, input_shape: Sequence[int]) -> nn.
             f"Model `{victim.name}` must say what it is made by, `backbone` and `head` or `source`, but says "
             f"{', '.join(made) or 'nothing'}: run it again."
         )
-    sizes = {key: made[key] for key in ("n_qubits", "depth") if key in made}
-    model = on_backbone(made["backbone"], made["head"], victim.n_classes, **sizes, generator=generator)
+    sizes = {key: _whole(victim, made, key, most) for key, most in _MOST.items() if key in made}
+    model = on_backbone(str(made["backbone"]), str(made["head"]), victim.n_classes, **sizes, generator=generator)
     loaded = load_victim(victim, model, artifacts)
     # convolutions on a CPU are two to three times as fast with the channels last
     quick: nn.Module = loaded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -66,7 +103,18 @@ def _part(victim: Victim, data_dir: Path | None, split: Split) -> Dataset:
     told = victim.data
     if "name" not in told:
         raise UsageError(f"Model `{victim.name}` must name its data set, but does not: run it again.")
-    return read_part(str(told["name"]), data_dir, split, told.get(f"n_{split}"), told.get("side"))
+    n, side = (_whole(victim, told, key, most) for key, most in ((f"n_{split}", 1 << 40), ("side", 1024)))
+    return read_part(str(told["name"]), data_dir, split, n, side)
+
+
+def _whole(victim: Victim, told: Mapping[str, Any], key: str, most: int) -> Any:
+    """Return a whole number that a description gives, or None where it gives none."""
+    value = told.get(key)
+    if value is not None and not (type(value) is int and 1 <= value <= most):
+        raise UsageError(
+            f"Model `{victim.name}` must have a `{key}` of 1 to {most:,}, but has {value!r:.60}: run it again."
+        )
+    return value
 
 
 @lru_cache(maxsize=2)

@@ -14,6 +14,8 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from redqubit.errors import UsageError
+from redqubit.reading import check_links
+from redqubit.report.checked import check_panel, check_values
 from redqubit.report.drawing import Drawn, Page, Published, draw, published
 from redqubit.report.markdown import markdown
 from redqubit.report.tables import label, merged, number, numeric_columns, words
@@ -52,6 +54,7 @@ def build(folder: Path) -> Path:
         UsageError: If the folder is not that of a run, a file in it is damaged, or it cannot be written.
     """
     run = _read(Path(folder))
+    _check(run)
     styles: dict[str, dict[Any, int]] = {}
     counts = {"Figure": 0, "Table": 0}
     sections: dict[str, list[Drawn]] = {}
@@ -86,6 +89,7 @@ def _read(folder: Path) -> Run:
             f"Argument `folder` must be the folder of a run, but {folder} holds none of {', '.join(_FILES)}: "
             "give the --out of a run"
         )
+    check_links(folder)
     results = load(folder / "results.jsonl") if (folder / "results.jsonl").exists() else []
     try:
         path = folder / "run.json"
@@ -102,6 +106,17 @@ def _read(folder: Path) -> Run:
     path = folder / "summary.json"
     summary = load_summary(path) if path.exists() else _plain_summary(results, about)
     return Run(folder, results, summary, about, config)
+
+
+def _check(run: Run) -> None:
+    """Refuse a run that holds what cannot be shown."""
+    for panel in run.summary.panels:
+        check_values([panel.data, panel.where], "a panel")
+        check_panel(panel)
+    check_values([run.about, run.summary.cost, *(flag.evidence for flag in run.summary.flags)], "the summary")
+    for result in run.results:
+        numbers = (result.value, result.low, result.high, result.reported, result.seconds, result.k, result.n)
+        check_values([result.config, *numbers], f"the cell {result.cell}")
 
 
 def _plain_summary(results: Sequence[Result], about: Mapping[str, Any]) -> Summary:
@@ -125,7 +140,7 @@ def _limits(results: Sequence[Result]) -> list[str]:
     """Say what follows from the numbers alone about what they cannot show."""
     attacked = any("attack" in result.config for result in results)
     limits = ["An attack that fails shows that this attack failed, not that none succeeds."] if attacked else []
-    trials = sorted({(result.n, result.metric) for result in results if result.k is not None and result.n})
+    trials = sorted({(r.n, r.metric) for r in results if r.k is not None and r.n is not None and r.n > 0})
     if trials:
         (fewest, rare), (most, common) = trials[0], trials[-1]
         least, often = (f"{195.996 * math.sqrt(2 * 0.25 / n):.1f}" for n in (fewest, most))
@@ -147,7 +162,7 @@ def _limits(results: Sequence[Result]) -> list[str]:
 
 def _cost(run: Run) -> dict[str, str]:
     """Return what the run took, in words."""
-    seconds = {result.cell: result.seconds for result in run.results if result.seconds is not None}
+    seconds = {r.cell: r.seconds for r in run.results if r.seconds is not None and math.isfinite(r.seconds)}
     cost = {words(key): label(value) for key, value in run.summary.cost.items()}
     if seconds:
         cost["computing time of all cells"] = _duration(sum(seconds.values()))

@@ -82,18 +82,23 @@ def _table(drawn: Drawn, table: Table) -> list[str]:
     return [*([f"**{_safe(table.facet)}**", ""] if table.facet else []), *_facts(head, rows), ""]
 
 
-def _facts(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> list[str]:
+def _facts(columns: Sequence[Any], rows: Iterable[Iterable[Any]]) -> list[str]:
     def line(items: Iterable[str]) -> str:
         return "| " + " | ".join(items) + " |"
 
-    return [line(map(_safe, columns)), line("---" for _ in columns), *(line(_safe(label(i)) for i in r) for r in rows)]
+    return [
+        line(_safe(label(c)) for c in columns),
+        line("---" for _ in columns),
+        *(line(_safe(label(i)) for i in r) for r in rows),
+    ]
 
 
 def _safe(text: str) -> str:
     """Keep text from acting as Markdown or HTML."""
     for sign in "\\|*`<>":
         text = text.replace(sign, "\\" + sign)
-    return re.sub(r"[ \t\r\n\f\v]+", " ", text.replace("](", "]\\(")).strip()
+    text = re.sub(r"\]([(:])", r"]\\\1", text)  # a link, or what a link refers to
+    return re.sub(r"[ \t\r\n\f\v]+", " ", text).strip()
 
 
 def _verbatim(text: str) -> str:

@@ -55,7 +55,7 @@ def rows(panel: Panel, artifacts: Path) -> list[Row]:
     try:
         arrays = load_arrays(path)
         return [_row(row, arrays) for row in panel.data.get("rows", [])]
-    except (ValueError, KeyError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise error if isinstance(error, UsageError) else damaged(path, error) from None
 
 

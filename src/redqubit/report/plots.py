@@ -117,8 +117,8 @@ def curves(
                 axes.tick_params(axis="x", labelrotation=35)
                 for text in axes.get_xticklabels():
                     text.set(ha="right", rotation_mode="anchor")
-        axes.set_xlabel(axis.x_label)
-        axes.set_ylabel(axis.y_label)
+        axes.set_xlabel(label(axis.x_label))
+        axes.set_ylabel(label(axis.y_label))
         title = table.facet if only is None else label(only)
         if title and small:
             axes.set_title(_short(title), loc="left", fontsize=10.5, fontweight="bold")

@@ -191,7 +191,7 @@ def label(value: Any) -> str:
         return "; ".join(f"{words(str(key))} = {label(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(label, value))
-    return str(value)
+    return str(value).encode(errors="backslashreplace").decode()  # JSON may hold half a pair of UTF-16
 
 
 def words(key: str) -> str:

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 import yaml
 
+from redqubit.config import parsed
 from redqubit.errors import UsageError
+from redqubit.reading import check_links
 from redqubit.result import Result, load, repair
 from redqubit.storage.files import load_json, save_json, sweep, write_text
 from redqubit.version import __version__
@@ -84,6 +86,7 @@ def open_run(
     text = _config_text(experiment, config)
     with _making(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        check_links(folder)
         old = [entry.name for entry in folder.iterdir() if entry.name != "run.lock" and entry.suffix != ".part"]
         if old and "config.yaml" not in old:
             raise UsageError(
@@ -151,9 +154,9 @@ def _claim(folder: Path, text: str, *, resume: bool) -> None:
 def _difference(old: str, new: str) -> str:
     """Say in which keys two configs differ."""
     try:
-        a, b = yaml.safe_load(old) or {}, yaml.safe_load(new) or {}
+        a, b = (parsed(text, "") or {} for text in (old, new))
         keys = [str(key) for key in {**b, **a} if key not in a or key not in b or a[key] != b[key]]
-    except (yaml.YAMLError, TypeError):
+    except (UsageError, TypeError):
         return "its config.yaml is damaged"
     return f"other {', '.join(keys)}" if keys else "of another experiment"
 

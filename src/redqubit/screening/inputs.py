@@ -18,11 +18,11 @@ from redqubit.data import (
     load_image_folder,
     load_npz,
 )
-from redqubit.data.formats import npz_keys
 from redqubit.errors import UsageError
 from redqubit.quantum import Circuit, encodings, with_noise
 from redqubit.quantum.noise import named
 from redqubit.quantum.similarity import encoded
+from redqubit.reading import npz_keys
 from redqubit.registry import unknown
 from redqubit.screening.config import NOISY, PURE, Screening
 

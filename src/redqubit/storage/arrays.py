@@ -1,9 +1,7 @@
 """Arrays of a run in npz files."""
 
 import io
-import struct
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from redqubit import reading
 from redqubit.storage.files import damaged, replacing
 
 
@@ -42,10 +41,12 @@ def load_arrays(path: Path, *, cell: str = "") -> dict[str, NDArray[Any]]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            if (asked := sum(info.file_size for info in archive.infolist())) > reading.MAX_BYTES:
+                raise ValueError(f"it asks for {asked:,} bytes")
             # whole members, since the checksum of one is compared at its end and a wrong header would stop before it
             members = {name.removesuffix(".npy"): io.BytesIO(archive.read(name)) for name in archive.namelist()}
         return {name: npy.read_array(member, allow_pickle=False) for name, member in members.items()}
     except FileNotFoundError:
         raise damaged(path, "it is not there", cell=cell) from None
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error) as error:
+    except reading.BROKEN as error:
         raise damaged(path, error, cell=cell) from None

@@ -111,7 +111,7 @@ def write_text(path: Path, text: str) -> None:
         UsageError: If the file cannot be written, for want of space or permission.
     """
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))  # half a pair of UTF-16, which JSON may hold
 
 
 def damaged(path: Path, why: object, *, cell: str = "") -> UsageError:
@@ -140,7 +140,18 @@ def sealed(text: str) -> str:
     return f'{body}{_SEAL}{zlib.crc32(body.encode()):08x}"}}'
 
 
-def unsealed(data: bytes, decode: Callable[[bytes], Any] = json.loads) -> dict[str, Any]:
+def plain_int(digits: str) -> int:
+    """Return a whole number of JSON; one that no float could hold is none that a run wrote."""
+    if len(digits) > 300:
+        raise ValueError(f"a number has {len(digits)} digits")
+    return int(digits)
+
+
+def _decode(data: bytes) -> Any:
+    return json.loads(data, parse_int=plain_int)
+
+
+def unsealed(data: bytes, decode: Callable[[bytes], Any] = _decode) -> dict[str, Any]:
     """Return the object in a text, without its checksum; a text that has none is taken as it is.
 
     Raises:

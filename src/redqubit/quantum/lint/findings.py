@@ -209,7 +209,7 @@ def from_json(text: str) -> tuple[LintFinding, ...]:
     try:
         rows = json.loads(text)
         return tuple(LintFinding(**{**row, "gates": tuple(GateAt(**g) for g in row["gates"])}) for row in rows)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UsageError(f"Argument `text` must be findings as JSON, but is not: {error!r}.") from None
 
 

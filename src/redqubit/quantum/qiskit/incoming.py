@@ -11,6 +11,7 @@ from redqubit.errors import UsageError
 from redqubit.quantum.circuit import Input, Weight
 from redqubit.quantum.interop import Imported
 from redqubit.quantum.measure import Observable, Probabilities, z_of
+from redqubit.quantum.qiskit.limits import MAX_BYTES, check_program
 from redqubit.quantum.qiskit.optional import need
 from redqubit.quantum.qiskit.translate import Angles, Walk
 
@@ -87,31 +88,40 @@ def from_qasm(source: str | Path, *, inputs: Any = None, weights: Any = None, ob
     is_path = isinstance(source, Path) or not (";" in source or "\n" in source)
     if is_path and not Path(source).is_file():
         raise UsageError(f"Argument `source` must be a program or a file that exists, but is {str(source)!r}.")
-    text = Path(source).read_text(encoding="utf-8") if is_path else str(source)
-    version = re.search(r"^\s*OPENQASM\s+(\d+)", re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL), re.MULTILINE)
+    text = _text(Path(source)) if is_path else str(source)
+    plain = re.sub(r"//[^\n]*|/\*.*?\*/", " ", text, flags=re.DOTALL)
+    check_program(plain)
+    version = re.search(r"^\s*OPENQASM\s+(\d+)", plain, re.MULTILINE)
     if version is None or version[1] not in ("2", "3"):
         raise UsageError("Argument `source` must begin with `OPENQASM 2.0;` or `OPENQASM 3.0;`, but does not.")
     circuit = _parsed(text, version[1])
     return from_qiskit(circuit, inputs=inputs, weights=weights, observables=observables)
 
 
+def _text(path: Path) -> str:
+    """Return what is in a file, whose size `check_program` will judge."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.read(MAX_BYTES + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"Argument `source` must be a program in UTF-8, but {path}: {error}.") from None
+
+
 def _parsed(text: str, version: str) -> Any:
     """Return an OpenQASM program as a QuantumCircuit."""
     if version == "3":
         need("qiskit_qasm3_import")
-    errors = (need("qiskit.exceptions").QiskitError, *([need("openqasm3.parser").QASM3ParsingError] * (version == "3")))
-    heard = StringIO()
+    qasm2, qasm3, heard = need("qiskit.qasm2"), need("qiskit.qasm3"), StringIO()
     try:
         with redirect_stderr(heard):  # the parser of OpenQASM 3 says there what is wrong
             if version == "3":
-                return need("qiskit.qasm3").loads(text)
-            qasm2 = need("qiskit.qasm2")
+                return qasm3.loads(text)
             # gates that qelib1.inc lacks but Qiskit writes, unless the program defines its own
             own = set(re.findall(r"\b(?:gate|opaque)\s+(\w+)", text))
             known = [g for g in qasm2.LEGACY_CUSTOM_INSTRUCTIONS if g.name not in own]
-            return qasm2.loads(text, custom_instructions=known)
-    except errors as error:
-        said = " ".join(str(getattr(error, "message", "") or heard.getvalue() or "syntax error").split())
+            return qasm2.loads(text, include_path=(), custom_instructions=known)
+    except Exception as error:  # besides their own errors the parsers let through what odd programs lead them to
+        said = " ".join(str(getattr(error, "message", "") or heard.getvalue() or error or type(error).__name__).split())
         raise UsageError(f"Argument `source` must be OpenQASM that Qiskit can read, but it says: {said}") from None
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import pi
+from math import pi, prod
 from typing import Any
 
 from redqubit.errors import UsageError
@@ -24,6 +24,8 @@ FIXED_TURNS: Mapping[str, tuple[str, float]] = {
     "tdg": ("P", -pi / 4),
 }
 SILENT = frozenset({"barrier", "id", "delay", "global_phase"})  # no effect without noise
+
+MAX_TERMS = 10_000  # of one angle
 
 Follow = Callable[[Any, tuple[int, ...]], Iterable[Channel]]  # instruction and wires -> the noise after it
 
@@ -52,6 +54,11 @@ class Angles:
         sympy = need("sympy")
         expression = value.sympify()
         symbols = sorted(expression.free_symbols, key=str)
+        if _expanded(expression) > MAX_TERMS:
+            raise UsageError(
+                f"Angles must be sums of {MAX_TERMS:,} products at most, but one of gate `{gate}` is a product of sums "
+                "that has more: compute such a feature before the circuit."
+            )
         try:
             polynomial = sympy.Poly(expression, *symbols).terms() if symbols else [((), expression)]
         except sympy.PolynomialError:
@@ -82,6 +89,17 @@ class Angles:
         if product not in self.products:
             self.products.append(product)
         return Input(self.n_features + self.products.index(product))
+
+
+def _expanded(expression: Any) -> float:
+    """Return how many terms, or factors of one, an expression of sympy has at most when it is multiplied out."""
+    inner = [_expanded(part) for part in expression.args]
+    if expression.is_Add:
+        return sum(inner)
+    if expression.is_Pow and expression.exp.is_Integer:
+        power = min(abs(int(expression.exp)), MAX_TERMS + 1)
+        return max(min(inner[0], MAX_TERMS + 1.0) ** min(power, 64), power)
+    return prod(inner) if expression.is_Mul else 1
 
 
 def _real(value: Any, gate: str) -> float:
