@@ -81,6 +81,10 @@ class Work:
         """Return where the predictions of models that were trained on wrong labels are kept."""
         return self.artifacts / f"poisoning-{subject.name}-{seed}.parquet"
 
+    def defenses_file(self, subject: Subject, seed: int, defense: str) -> Path:
+        """Return where it is kept how often each sample is right with a defense, and without it."""
+        return self.artifacts / f"defenses-{defense}-{subject.name}-{seed}.parquet"
+
     def weights_file(self, subject: Subject, seed: int) -> Path:
         """Return where a trained model is kept."""
         return self.artifacts / f"{subject.name}-{seed}.safetensors"

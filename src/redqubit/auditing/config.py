@@ -1,11 +1,25 @@
-"""What an audit does, and the attacks it knows."""
+"""What an audit does, and the attacks, poisons and defenses it knows."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
+
+from torch import nn
 
 from redqubit.backdoors import TRIGGERS, Backdoor, Patch
+from redqubit.defenses import (
+    AdversarialTraining,
+    CrosstalkInjection,
+    Defense,
+    DenoisingAutoencoder,
+    GaussianNoise,
+    QuantumNoise,
+    RandomizedSmoothing,
+)
 from redqubit.errors import UsageError
 from redqubit.evasion import ATTACKS, PGD, EvasionAttack
+from redqubit.models import QuantumLayer
 from redqubit.poisoning import QUID, Cyclic, Farthest, LabelPoison, RandomFlip
 from redqubit.quantum.noise import named
 from redqubit.registry import unknown
@@ -24,6 +38,8 @@ POISONINGS: Mapping[str, type[LabelPoison]] = {
     "quid": QUID,
 }
 
+SMOOTHED = 16  # noisy copies in a pass of randomized smoothing; attacks average several passes, its certificate votes
+
 
 @dataclass(frozen=True)
 class Audit:
@@ -41,11 +57,45 @@ class Audit:
     poisons: tuple[str, ...] = ("random", "farthest", "quid")  # label poisons to train on
     poison_ratios: tuple[float, ...] = (0.1, 0.3, 0.5)  # shares of poisoned labels, in (0, 1); none is always included
     n_poison_train: int | None = 500  # training samples that label poisons get, the first of each class; None for all
+    defenses: tuple[str, ...] = ()  # against evasion, "a+b" for a and then b; costly, so that none is tried unasked
+    defense_eps: float | None = None  # L-infinity radius that they are judged at; `claim_eps` when None
+    defense_steps: int = 40  # of PGD
+    defense_queries: int = 500  # of Square, per sample
+    defense_draws: int = 16  # passes of a random defense that attacks average, at most (EOT); a power of 2
+    n_defense_test: int | None = 100  # test samples that judge defenses, the first of each class; None for all
     noise: str | None = None  # of the model's circuits: "quid:0.05", "ibm_kyiv" (redqubit.quantum.noise.named)
     epochs: int = 30
     batch_size: int = 32
     lr: float = 5e-3
     n_examples: int = 8  # pictures in the report
+
+    @property
+    def judged_eps(self) -> float:
+        """The radius that defenses are judged at."""
+        return self.claim_eps if self.defense_eps is None else self.defense_eps
+
+
+def _trained(config: Audit) -> dict[str, Any]:
+    """Return how a defense trains the model: as the audit does."""
+    return {"epochs": config.epochs, "batch_size": config.batch_size, "lr": config.lr}
+
+
+def _circuits(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of a model's circuits, which noisy products leave as they are."""
+    return tuple(name for name, part in model.named_modules() if isinstance(part, QuantumLayer))
+
+
+# The defenses against evasion of an audit, as made for a model with inputs of a shape.
+EVASION_DEFENSES: Mapping[str, Callable[[Audit, nn.Module, Sequence[int]], Defense]] = {
+    "denoising": lambda config, model, shape: DenoisingAutoencoder.paper(shape),
+    "quantum_noise": lambda config, model, shape: QuantumNoise(leave=_circuits(model)),
+    "crosstalk": lambda config, model, shape: CrosstalkInjection(leave=_circuits(model)),
+    "adversarial_fgsm": lambda config, *_: AdversarialTraining("fgsm", eps=config.judged_eps, **_trained(config)),
+    "adversarial_pgd": lambda config, *_: AdversarialTraining("pgd", eps=config.judged_eps, **_trained(config)),
+    "trades": lambda config, *_: AdversarialTraining("trades", eps=config.judged_eps, **_trained(config)),
+    "gaussian_noise": lambda config, *_: GaussianNoise(config.judged_eps),
+    "smoothing": lambda config, *_: RandomizedSmoothing(samples=SMOOTHED, **_trained(config)),
+}
 
 
 def check(config: Audit) -> None:
@@ -55,7 +105,7 @@ def check(config: Audit) -> None:
             raise unknown("attack", name, SETTINGS)
     for field in fields(config):
         value = getattr(config, field.name)
-        if value == () and field.name not in ("backdoors", "poisons"):
+        if value == () and field.name not in ("backdoors", "poisons", "defenses"):
             raise UsageError(f"Argument `{field.name}` must hold at least one value, but is empty.")
         if isinstance(value, tuple) and len(set(value)) < len(value):
             raise UsageError(
@@ -67,6 +117,10 @@ def check(config: Audit) -> None:
     for name in config.poisons:
         if name not in POISONINGS:
             raise unknown("label poison", name, POISONINGS)
+    for whole in config.defenses:
+        for name in whole.split("+"):
+            if name not in EVASION_DEFENSES:
+                raise unknown("defense", name, EVASION_DEFENSES)
     for ratio in config.poison_ratios:
         if not 0 < ratio < 1:  # NaN is not
             raise UsageError(
@@ -85,7 +139,15 @@ def check(config: Audit) -> None:
         raise UsageError(f"Argument `claim_eps` must be one of `eps` {list(config.eps)}, but is {config.claim_eps}.")
     if not all(0 <= seed < 2**63 for seed in config.seeds):
         raise UsageError(f"Argument `seeds` must hold whole numbers from 0 to 2^63 - 1, but is {list(config.seeds)}.")
-    for name in ("epochs", "batch_size", "n_examples", "lr", "n_poison_train"):
+    if not 0 < config.judged_eps < math.inf:  # NaN is not
+        raise UsageError(f"Argument `defense_eps` must be a radius above 0, but is {config.judged_eps}.")
+    if config.defense_draws < 2 or config.defense_draws.bit_count() > 1:
+        raise UsageError(
+            f"Argument `defense_draws` must be a power of 2 from 2, but is {config.defense_draws}: draws are doubled "
+            "until attacks gain no more."
+        )
+    counts = ("epochs", "batch_size", "n_examples", "lr", "n_poison_train", "n_defense_test")
+    for name in (*counts, "defense_steps", "defense_queries"):
         value = getattr(config, name)
         if value is not None and not value > 0:  # NaN is not
             raise UsageError(f"Argument `{name}` must be above 0, but is {value}.")

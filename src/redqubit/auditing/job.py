@@ -16,6 +16,8 @@ from redqubit.auditing.backdoor_verdict import BackdoorTable, turned_of
 from redqubit.auditing.backdoors import Plan, backdoor_cells, plan_backdoors
 from redqubit.auditing.cells import Work, correct_samples, load_data, model_flags, transfer
 from redqubit.auditing.config import Audit, check
+from redqubit.auditing.defense_verdict import DefenseTable, shares_of
+from redqubit.auditing.defenses import DefensePlan, defense_cells, plan_defenses
 from redqubit.auditing.lint import layer_targets
 from redqubit.auditing.poisoning import PoisonPlan, plan_poisoning, poisoning_cells
 from redqubit.auditing.poisoning_verdict import PoisoningTable, poisoned_correct
@@ -48,7 +50,8 @@ def audit(
     Each model is trained once per seed (unless it comes with its weights), attacked in every way at every eps, and
     put beside its classical twin on the same samples. When the data are pictures, it is also trained on sets poisoned
     with each trigger of the config, and the report says what the triggers then do. It is also trained on wrong labels
-    of each kind of the config. A run that was stopped is taken up where it was.
+    of each kind of the config. Where the config names defenses, each is put on it and attacked by who knows it. A run
+    that was stopped is taken up where it was.
 
     Args:
         model: A registered name, "package.module:function", or an `nn.Module` that maps inputs in [0, 1] to logits
@@ -96,6 +99,7 @@ def audit(
     asked = not {"backdoors", "target_class", "poison_rate"}.isdisjoint(changes)
     plan = plan_backdoors(config, subjects, train_set, test_set, asked=asked)
     labels = plan_poisoning(config, subjects, train_set, device=where, asked=changes)
+    shields = plan_defenses(config, subjects, train_set, test_set, device=where)
     given = data if isinstance(data, str) else train_set.name
     # what a name does not tell: the numbers of one's own data and weights
     content = {s.name: fingerprint(s.make(0).state_dict().values()) for s in subjects if s.trained}
@@ -120,7 +124,8 @@ def audit(
     with opened as run, connected(workers):
         work = Work(config, tuple(subjects), data, data_dir, run.artifacts, where)
         first = work.cells()
-        second = [*backdoor_cells(work, plan), *poisoning_cells(work, labels)]  # backdoors need the first's models
+        # backdoors and defenses need the first's models
+        second = [*backdoor_cells(work, plan), *poisoning_cells(work, labels), *defense_cells(work, shields)]
         total = len(first) + len(second)
         kept = {r.cell for r in load(run.results)} if run.results.exists() else set()
         through = sum(cell.name in kept for cell in second)
@@ -140,6 +145,7 @@ def audit(
             [t for s in subjects for t in layer_targets(work.model(s, config.seeds[0]), seen)],
             _backdoors(work, plan, results),
             _poisoning(work, labels, results),
+            _defenses(work, shields, results),
             train_set,
             test_set,
             run.artifacts,
@@ -178,3 +184,16 @@ def _poisoning(work: Work, plan: PoisonPlan, results: Sequence[Result]) -> Poiso
     files = [work.poisoning_file(s, seed) for s in plan.subjects for seed in work.config.seeds]
     correct = poisoned_correct(_joined(files, work.artifacts.parent / "poisoning.parquet")) if files else {}
     return PoisoningTable(work.config, plan, results, correct, *work.load())
+
+
+def _defenses(work: Work, plan: DefensePlan, results: Sequence[Result]) -> DefenseTable:
+    """Return how the defenses fared, and keep how often each sample is right in one file."""
+    files = [
+        work.defenses_file(s, seed, name)
+        for name, subjects in plan.applied.items()
+        for s, seed in work.pairs
+        if s in subjects
+    ]
+    shares = shares_of(_joined(files, work.artifacts.parent / "defenses.parquet")) if files else {}
+    test_set = work.load()[1]
+    return DefenseTable(work.config, plan, results, shares, plan.samples(test_set) if files else test_set)

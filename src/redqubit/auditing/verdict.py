@@ -17,6 +17,8 @@ from redqubit.auditing.backdoor_verdict import (
     backdoor_panels,
 )
 from redqubit.auditing.config import Audit
+from redqubit.auditing.defense_panels import defense_panels
+from redqubit.auditing.defense_verdict import DefenseTable, defense_findings, defense_flags, defense_limits
 from redqubit.auditing.lint import Target, lint_panel
 from redqubit.auditing.poisoning_verdict import (
     PoisoningTable,
@@ -59,6 +61,7 @@ class AuditTable:
     circuits: Sequence[Target]  # the quantum layers of all models
     backdoors: BackdoorTable
     poisoning: PoisoningTable
+    defenses: DefenseTable
     train_set: Dataset
     test_set: Dataset
     artifacts: Path
@@ -81,6 +84,7 @@ def summarise(table: AuditTable, *, cost: Mapping[str, float | int | str], rerun
     tried = ["L-infinity perturbations"]
     tried += ["backdoors"] if table.backdoors.models else []
     tried += ["poisoned labels"] if table.poisoning.models else []
+    tried += ["defenses"] if table.defenses.plan.applied else []
     return Summary(
         title=f"Security audit of {table.models[0]} on {data.name}",
         subtitle=f"{table.models[0]}{twin}; {len(table.train_set):,} training and {len(data):,} test samples, "
@@ -89,14 +93,21 @@ def summarise(table: AuditTable, *, cost: Mapping[str, float | int | str], rerun
             *_findings(table, flags),
             *backdoor_findings(table.backdoors),
             *poisoning_findings(table.poisoning),
+            *defense_findings(table.defenses),
         ),
         panels=tuple(_panels(table)),
-        flags=(*flags, *backdoor_flags(table.backdoors), *poisoning_flags(table.poisoning)),
+        flags=(
+            *flags,
+            *backdoor_flags(table.backdoors),
+            *poisoning_flags(table.poisoning),
+            *defense_flags(table.defenses),
+        ),
         cost=cost,
         rerun=rerun,
         limits=(
             *backdoor_limits(table.backdoors.plan),
             *poisoning_limits(table.poisoning.plan),
+            *defense_limits(table.defenses),
             "Robust accuracy is an upper bound: a stronger attack can only lower it.",
             "The seeds vary initial weights, circuit angles and the order of samples, on one data set.",
         ),
@@ -299,7 +310,7 @@ def _panels(table: AuditTable) -> list[Panel]:
                 data={"order": list(table.models)},
             )
         )
-    out += [*backdoor_panels(table.backdoors), *poisoning_panels(table.poisoning)]
+    out += [*backdoor_panels(table.backdoors), *poisoning_panels(table.poisoning), *defense_panels(table.defenses)]
     for target in table.circuits:
         out += [*_circuit(target.circuit), lint_panel(target)]
     return out

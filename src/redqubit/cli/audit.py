@@ -50,15 +50,22 @@ def audit_command(
     backdoors: Annotated[
         str | None,
         typer.Option(
-            help="Triggers to poison pictures with, such as patch,blend; '' for none.",
-            autocompletion=several("triggers"),
+            help="Triggers to poison pictures with, such as patch,blend; or none.", autocompletion=several("triggers")
         ),
     ] = None,
     poisons: Annotated[
         str | None,
         typer.Option(
-            help="Label poisons: random, cyclic, farthest, quid, with commas; '' for none.",
+            help="Label poisons: random, cyclic, farthest, quid, with commas; or none.",
             autocompletion=several("poisons"),
+        ),
+    ] = None,
+    defenses: Annotated[
+        str | None,
+        typer.Option(
+            help="Defenses to put on it and attack, none by default: denoising, quantum_noise, crosstalk, "
+            "adversarial_fgsm, adversarial_pgd, trades, gaussian_noise, smoothing, with commas; a+b for a and then b.",
+            autocompletion=several("evasion defenses"),
         ),
     ] = None,
     noise: Noise = None,
@@ -79,7 +86,8 @@ def audit_command(
 
     changes = changed(config, settings)
     changes |= {k: v.split(",") for k, v in (("seeds", seeds), ("eps", eps), ("attacks", attacks)) if v is not None}
-    changes |= {k: words(v) for k, v in (("backdoors", backdoors), ("poisons", poisons)) if v is not None}
+    lists = {"backdoors": backdoors, "poisons": poisons, "defenses": defenses}
+    changes |= {k: [] if v == "none" else words(v) for k, v in lists.items() if v is not None}
     changes |= {} if noise is None else {"noise": noise}
     resolve(Audit(), changes)  # a slip in a name is told before any download
     download(data, data_dir, silent=quiet or as_json)
