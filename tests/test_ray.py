@@ -248,7 +248,7 @@ def test_a_run_that_is_interrupted_goes_on(nodes: Nodes, tmp_path: Path) -> None
     environment = {**os.environ, "PYTHONPATH": HERE}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment) as process:
         try:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 400  # seconds, on a machine that does much else
             while len(begun(log)) < 3 or len(stored(tmp_path / "run")) < 2:
                 assert process.poll() is None, process.stderr and process.stderr.read()
                 assert time.monotonic() < deadline
@@ -259,7 +259,7 @@ def test_a_run_that_is_interrupted_goes_on(nodes: Nodes, tmp_path: Path) -> None
             process.kill()
     assert process.returncode == -signal.SIGINT, errors
     assert stored(tmp_path / "run") == {"c0", "c1"}
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while ray.available_resources().get("CPU", 0) < 2:  # what ran has ended
         assert time.monotonic() < deadline
         time.sleep(0.1)
