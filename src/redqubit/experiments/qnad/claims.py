@@ -200,8 +200,9 @@ def _quotient(table: Table, cases: Sequence[Case]) -> list[Finding]:
             attacked, raw = mean_of(attacked_by_seed), mean_of(table.accuracy(case, RAW, attack, eps))
             clean = mean_of(table.accuracy(case, RAW, attack, eps, clean=True))
             parts.append(
-                f"{case.name}, {NAMES[attack]}: {short(attacked)} % becomes {short(raw)} %, an improvement of "
-                f"{percent(quotient, len(attacked_by_seed))} %, by a network that gets {short(clean)} % of clean "
+                f"{case.name}, {NAMES[attack]}: {short(attacked)} % becomes {short(raw)} %, "
+                + (f"an improvement of {percent(quotient, len(attacked_by_seed))} %, " if quotient else "")
+                + f"by a network that gets {short(clean)} % of clean "
                 "pictures right"
             )
     if not parts:

@@ -135,6 +135,7 @@ def table1(config: QNADStudy, table: Table, cases: list[Case]) -> list[Panel]:
 def adaptive(config: QNADStudy, table: Table, cases: list[Case]) -> list[Panel]:
     """Return what each defense leaves before attackers who know it, and the verdict."""
     rows: list[list[object]] = []
+    controls: list[list[object]] = []
     verdicts: list[list[object]] = []
     for case in cases:
         for eps in case.judged_eps:
@@ -152,7 +153,7 @@ def adaptive(config: QNADStudy, table: Table, cases: list[Case]) -> list[Panel]:
                 ) -> str:
                     return short(mean_of(table.path(case, defense, eps, made, on, attack)))
 
-                where = [case.name, radius(case, eps), defense]
+                where = [f"{case.name}, {radius(case, eps)}", defense]
                 draws = [int(r.value) for r in table.by_seed("eot_draws", case, defense=defense, eps=eps).values()]
                 rows.append(
                     [
@@ -161,12 +162,18 @@ def adaptive(config: QNADStudy, table: Table, cases: list[Case]) -> list[Panel]:
                         path(WITHOUT),
                         path(DETERMINISTIC),
                         path(ONE_DRAW),
-                        f"{path(WITH)} ({', '.join(map(str, draws))})",
+                        path(WITH),
+                        ", ".join(map(str, draws)),
                         path(WITH, attack="fgsm"),
                         path("square with"),
+                    ]
+                )
+                controls.append(
+                    [
+                        *where,
+                        *(short(mean_of(table.worst(case, defense, eps, side))) for side in (WITHOUT, WITH)),
                         path(GAUSSIAN, GAUSSIAN),
                         path(CONTRACTED, CONTRACTED),
-                        *(short(mean_of(table.worst(case, defense, eps, side))) for side in (WITHOUT, WITH)),
                     ]
                 )
                 found = judged(table, case, defense, eps)
@@ -186,7 +193,7 @@ def adaptive(config: QNADStudy, table: Table, cases: list[Case]) -> list[Panel]:
             "chose, on the weights of greatest gradient, on random ones and on those of least gradient.",
             ADAPTIVE,
             data={
-                "columns": ["network", "radius", "defense", "clean", "made without", "worst of all", "verdict"],
+                "columns": ["network, radius", "defense", "clean", "made without", "worst of all", "verdict"],
                 "rows": verdicts,
             },
         ),
@@ -195,17 +202,26 @@ def adaptive(config: QNADStudy, table: Table, cases: list[Case]) -> list[Panel]:
             "What attacks leave",
             "Accuracy in percent. PGD made without the noise and shown to the network without and with it; made on the "
             "deterministic part alone, through one draw, and through the mean of as many draws as convergence asks for "
-            "(in brackets, by seed), all shown to the network with noise; FGSM through the same mean; queries "
-            "(Square). Controls, each attacked itself: the bare network with Gaussian noise of the same power behind "
-            "each layer, and with each layer's weights scaled alike. Worst of all attacks without and with the "
-            "defense.",
+            "(by seed), all shown to the network with noise; FGSM through the same mean; queries (Square).",
             ADAPTIVE,
             data={
                 "columns": [
-                    *("network", "radius", "defense", "bare", "made without", DETERMINISTIC, "one draw"),
-                    *("EOT", "FGSM, EOT", "queries", GAUSSIAN, CONTRACTED, "worst without", "worst with"),
+                    *("network, radius", "defense", "bare", "made without", DETERMINISTIC, "one draw"),
+                    *("EOT", "draws", "FGSM, EOT", "queries"),
                 ],
                 "rows": rows,
+            },
+        ),
+        Panel(
+            "facts",
+            "The worst of all attacks, and controls",
+            "Accuracy in percent. Worst: of all attacks on each picture, without and with the defense. Controls, each "
+            "under PGD made on itself: the bare network with Gaussian noise of the same power behind each layer, and "
+            "with each layer's weights scaled alike.",
+            ADAPTIVE,
+            data={
+                "columns": ["network, radius", "defense", "worst without", "worst with", GAUSSIAN, CONTRACTED],
+                "rows": controls,
             },
         ),
     ]
