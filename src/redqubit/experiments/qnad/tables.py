@@ -33,7 +33,7 @@ def percent(found: BySeed, n: int) -> str:
         return "–"
     of = "" if len(values) == n else f", {len(values)}{NBSP}of{NBSP}{n}{NBSP}seeds"
     spread = f"({min(values):+.0f}{NBSP}to{NBSP}{max(values):+.0f}{of})"
-    return f"{sum(values) / len(values):+.0f}{NBSP}{spread}".replace("-", "−")
+    return f"{sum(values) / len(values):+.0f} {spread}".replace("-", "−")
 
 
 def status(config: QNADStudy, table: Table, case: Case, attack: str) -> str:
@@ -69,7 +69,6 @@ def table1(config: QNADStudy, table: Table, cases: list[Case]) -> list[Panel]:
                     f"{accuracy(NONE, clean=True)} ({'–' if theirs is None else f'{100 * theirs:.1f}'})",
                     f"{accuracy(INTRINSIC, clean=True)} / {accuracy(VALIDATED, clean=True)}",
                     *(accuracy(defense) for defense in (NONE, INTRINSIC, RAW, VALIDATED, ON_TEST)),
-                    f"{100 / table.n_classes(case):.0f}",
                 ]
             )
             ours = [
@@ -98,7 +97,9 @@ def table1(config: QNADStudy, table: Table, cases: list[Case]) -> list[Panel]:
             f"Percent, ± half of the 95 % interval over {seeds(len(config.seeds))}, each with {n}. The attacker does "
             "not know the noise, as in the paper. Offsets left: the device's noise with the read-out's offsets, which "
             "sums of products add up. The last two columns choose fraction and pairs of crosstalk on attacked "
-            "validation pictures, and on the attacked test pictures themselves, as the paper does.",
+            "validation pictures, and on the attacked test pictures themselves, as the paper does. Chance is "
+            + " and ".join(f"{100 / n:.0f} %" for n in sorted({table.n_classes(case) for case in cases}))
+            + ".",
             SECTION,
             data={
                 "columns": [
@@ -111,7 +112,6 @@ def table1(config: QNADStudy, table: Table, cases: list[Case]) -> list[Panel]:
                     RAW,
                     VALIDATED,
                     ON_TEST,
-                    "chance",
                 ],
                 "rows": rows,
             },
@@ -154,7 +154,6 @@ def adaptive(config: QNADStudy, table: Table, cases: list[Case]) -> list[Panel]:
                     return short(mean_of(table.path(case, defense, eps, made, on, attack)))
 
                 where = [f"{case.name}, {radius(case, eps)}", defense]
-                draws = [int(r.value) for r in table.by_seed("eot_draws", case, defense=defense, eps=eps).values()]
                 rows.append(
                     [
                         *where,
@@ -163,7 +162,6 @@ def adaptive(config: QNADStudy, table: Table, cases: list[Case]) -> list[Panel]:
                         path(DETERMINISTIC),
                         path(ONE_DRAW),
                         path(WITH),
-                        ", ".join(map(str, draws)),
                         path(WITH, attack="fgsm"),
                         path("square with"),
                     ]
@@ -201,13 +199,14 @@ def adaptive(config: QNADStudy, table: Table, cases: list[Case]) -> list[Panel]:
             "facts",
             "What attacks leave",
             "Accuracy in percent. PGD made without the noise and shown to the network without and with it; made on the "
-            "deterministic part alone, through one draw, and through the mean of as many draws as convergence asks for "
-            "(by seed), all shown to the network with noise; FGSM through the same mean; queries (Square).",
+            "deterministic part alone, through one draw, and through the mean of as many draws as convergence asks "
+            f"for, at most {', '.join(f'{case.limit} for {case.name}' for case in cases)}, all shown to the network "
+            "with noise; FGSM through the same mean; queries (Square).",
             ADAPTIVE,
             data={
                 "columns": [
-                    *("network, radius", "defense", "bare", "made without", DETERMINISTIC, "one draw"),
-                    *("EOT", "draws", "FGSM, EOT", "queries"),
+                    *("network, radius", "defense", "bare", "made without", "noise left out", "one draw"),
+                    *("EOT", "FGSM, EOT", "queries"),
                 ],
                 "rows": rows,
             },
