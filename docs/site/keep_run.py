@@ -11,6 +11,8 @@ import lzma
 import re
 from pathlib import Path
 
+from redqubit.storage.files import load_json
+
 MACHINE = re.compile(r"(?<![\w.])/(?:tmp|work|home|root|Users|mnt|opt|var)/[^\s\"',]*")
 
 
@@ -22,11 +24,10 @@ def keep(run: Path, name: str, commit: str, out: Path) -> Path:
     Raises:
         ValueError: when a path of the machine is left in some text.
     """
-    about = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    about, summary = (load_json(run / file) for file in ("run.json", "summary.json"))
     experiment = about["experiment"]
     about["commit"] = commit
     about["platform"] = re.sub(r"^(\w+)-.*?(x86_64|aarch64|arm64).*", r"\1 \2", about["platform"])
-    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     summary["panels"] = [panel for panel in summary["panels"] if panel["kind"] != "images"]
     texts = {
         "config.yaml": (run / "config.yaml").read_text(encoding="utf-8"),
