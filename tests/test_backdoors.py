@@ -209,7 +209,7 @@ def test_the_published_similarity_of_patches_is_that_of_side_3_not_9() -> None:
         (lambda: Blend(alpha=1.5), r"`alpha` must lie in \(0, 1\]"),
         (lambda: Blend(picture="absent.png")(pictures()), "`picture` must name a PNG or JPEG file"),
         (lambda: Blend(picture="x.png")(pictures(channels=2)), "go with pictures of 1 or 3 channels"),
-        (lambda: WaNet(grid=1), "`grid` must be at least 2"),
+        (lambda: WaNet(grid=1), "`grid` must be 2 to 256"),
         (lambda: WaNet(strength=0.0), "`strength` must be positive"),
         (lambda: WaNet(cover_ratio=-1.0), "`cover_ratio` must not be negative"),
         (lambda: Qcolor(r2=-0.5), "`r2` must not be negative"),

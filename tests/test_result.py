@@ -23,8 +23,8 @@ from redqubit.result import (
     load_summary,
     repair,
     save_summary,
-    write_text,
 )
+from redqubit.storage.files import replacing, write_text
 
 floats = st.floats(allow_nan=True, allow_infinity=True)
 plain = st.recursive(
@@ -253,8 +253,8 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path, monkeypatch: pyte
 
 def test_a_write_that_fails_leaves_the_old_text_and_no_rest(tmp_path: Path) -> None:
     write_text(tmp_path / "s", "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_text(tmp_path / "s", "new \ud800")
+    with pytest.raises(TypeError), replacing(tmp_path / "s") as file:
+        file.writelines([b"new", "no bytes"])  # fails when half is written
     assert [p.name for p in tmp_path.iterdir()] == ["s"]
     assert (tmp_path / "s").read_text() == "old"
 
