@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "metrics": GROUND | {"statistics"},
     "detection": {"errors", "statistics"},
     "explain": GROUND,
-    "models": GROUND | {"quantum"},
+    "models": GROUND | {"quantum", "storage"},
     "search": {"errors", "runner"},
     "evasion": GROUND | MEASURES,
     "backdoors": GROUND | {"data", "metrics", "reading", "search", "storage"},

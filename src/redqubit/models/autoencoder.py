@@ -3,19 +3,17 @@
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from filelock import FileLock
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, mse_loss
 from torch.nn.utils import skip_init
 
 from redqubit.errors import UsageError
+from redqubit.storage.weights import load_weights, save_weights
 
 SIDE = 28  # pixels along a picture
 BATCH = 256  # pictures that are encoded at a time
@@ -257,17 +255,14 @@ def trained_autoencoder(
     path = cache / f"autoencoder-{_name(x, d=d, epochs=epochs, seed=seed)}.safetensors"
     model = _read(path, d)
     if model is None:
-        part = path.with_suffix(".part")
         try:
             cache.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):
                 model = _read(path, d)  # another process may have written it in the meantime
                 if model is None:
                     model = train_autoencoder(x, d=d, epochs=epochs, generator=generator)
-                    state = {name: weight.cpu().contiguous() for name, weight in model.state_dict().items()}
-                    save_file(state, part, metadata={"sha256": _digest(model)})
-                    os.replace(part, path)
-        except (OSError, SafetensorError) as error:
+                    save_weights(model, path)
+        except OSError as error:
             why = " ".join(str(error).split())
             raise UsageError(
                 f"Argument `cache` must be a folder to write in, but {cache} is not ({why}): name another."
@@ -289,20 +284,9 @@ def _name(x: Tensor, **settings: int) -> str:
     return content.hexdigest()[:32]
 
 
-def _digest(model: Autoencoder) -> str:
-    content = hashlib.sha256()
-    for weight in model.state_dict().values():
-        content.update(weight.cpu().contiguous().numpy().data)
-    return content.hexdigest()
-
-
 def _read(path: Path, d: int) -> Autoencoder | None:
     """Return the autoencoder in a file; None where the file is absent, broken or not what was written."""
-    model = Autoencoder(d, generator=torch.Generator())
     try:
-        with safe_open(path, framework="pt") as file:
-            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-            known = (file.metadata() or {}).get("sha256")
-    except (OSError, SafetensorError, RuntimeError):
+        return load_weights(Autoencoder(d, generator=torch.Generator()), path).eval()
+    except UsageError:
         return None
-    return model.eval() if known == _digest(model) else None

@@ -46,8 +46,8 @@ def load_table(path: Path, *, cell: str = "") -> pa.Table:
         if asked > reading.MAX_BYTES:
             raise ValueError(f"it asks for {asked:,} bytes")
         table = file.read()
-        if (table.schema.metadata or {}).get(_KEY, known := _digest(table)) != known:
-            raise ValueError("its checksum is wrong")
+        if (table.schema.metadata or {}).get(_KEY) != _digest(table):
+            raise ValueError("its checksum is wrong or missing")
     except FileNotFoundError:
         raise damaged(path, "it is not there", cell=cell) from None
     except (pa.ArrowException, OSError, ValueError, MemoryError, KeyError) as error:

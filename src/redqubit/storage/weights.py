@@ -48,8 +48,8 @@ def load_weights(model: M, path: Path, *, cell: str = "") -> M:
     try:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if (file.metadata() or {}).get(_KEY, known := _digest(state)) != known:
-                raise ValueError("its checksum is wrong")
+            if (file.metadata() or {}).get(_KEY) != _digest(state):
+                raise ValueError("its checksum is wrong or missing")
         model.load_state_dict(state)
     except FileNotFoundError:
         raise damaged(path, "it is not there", cell=cell) from None
