@@ -101,7 +101,7 @@ def fine_tune(
 
     Example:
         >>> g = torch.Generator().manual_seed(0)
-        >>> x, net = torch.rand(64, 2, generator=g), nn.Linear(2, 2)
+        >>> x, net = torch.rand(64, 2, generator=g), nn.Linear(2, 2).apply(lambda m: nn.init.zeros_(m.weight))
         >>> y = (x[:, 0] > x[:, 1]).long()
         >>> net = fine_tune(net, lambda i: (x[i], y[i]), 64, [(net.parameters(), 0.1)], epochs=50, generator=g)
         >>> float((net(x).argmax(1) == y).float().mean()) > 0.9
