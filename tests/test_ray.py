@@ -208,6 +208,17 @@ def test_errors_name_the_cell_and_keep_the_others(nodes: Nodes, run: RunFolder, 
     assert len(run_cells(make_cells(log)[:2], run, workers=nodes.where)) == 4
 
 
+def test_a_result_that_cannot_be_kept_says_why(
+    nodes: Nodes, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, results: Sequence[Result]) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("redqubit.runner.cluster.append", full)
+    with pytest.raises(OSError, match="No space left"):
+        run_cells(make_cells(tmp_path / "log")[:1], run, workers=nodes.where)
+
+
 def test_a_worker_must_see_the_folder_and_be_of_the_same_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

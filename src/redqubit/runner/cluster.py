@@ -146,13 +146,10 @@ def on_cluster(cells: list[Cell], folder: Path, results: Path, cluster: Cluster)
                 for ended in ray.wait(list(running), num_returns=1)[0]:
                     yield _keep(ended, running, results, cluster)
         except BaseException:
-            for ended in ray.wait(list(running), num_returns=len(running), timeout=0)[0]:
+            for ended in _end(list(running)):
                 with suppress(Exception):  # the first error is the one to tell
                     _keep(ended, running, results, cluster)
             raise
-        finally:
-            for left in running:
-                ray.cancel(left, force=True)
 
 
 @contextmanager
@@ -171,8 +168,7 @@ def spread(function: Callable[[V], T], cluster: Cluster) -> Iterator[Callable[[S
             try:
                 return [_got(call, cluster) for call in calls]
             except BaseException:
-                for call in calls:
-                    ray.cancel(call, force=True)
+                _end(calls)
                 raise
 
         yield each
@@ -208,6 +204,19 @@ def _keep(ended: Any, running: dict[Any, str], results: Path, cluster: Cluster) 
     del running[ended]
     append(results, found)
     return name
+
+
+def _end(calls: list[Any]) -> list[Any]:
+    """End the calls that still run, and return those that had ended."""
+    if not calls:
+        return []
+    ray = _ray()
+    ended, left = ray.wait(calls, num_returns=len(calls), timeout=0)
+    # Those alone: Ray aborts the whole program when a call is cancelled just as it returns ("Tried to complete task
+    # that was not pending", Ray 2.60), and the one that failed has done so this moment.
+    for call in left:
+        ray.cancel(call, force=True)
+    return list(ended)
 
 
 def _got(call: Any, cluster: Cluster) -> Any:
