@@ -43,8 +43,9 @@ def measure(name: str, seed: int, log: Path, gate: Path | None = None) -> list[R
 
 
 def make_cells(log: Path, gate: Path | None = None) -> list[Cell]:
-    """Two cells, and four that wait for the gate."""
-    return [Cell(f"c{i}", partial(measure, f"c{i}", i, log, gate if i > 1 else None)) for i in range(6)]
+    """Two cells, three that wait for the gate, and one that waits for two of those."""
+    cells = [Cell(f"c{i}", partial(measure, f"c{i}", i, log, gate if i > 1 else None)) for i in range(6)]
+    return [*cells[:5], replace(cells[5], needs=("c0", "c2", "c3"))]
 
 
 def broken(error: Exception) -> list[Result]:
@@ -162,6 +163,8 @@ def test_a_node_that_is_killed_changes_nothing(nodes: Nodes, run: RunFolder, tmp
     starts = Counter(cell for cell, *_ in begun(log))
     assert starts == dict.fromkeys(starts, 1) | {lost[0]: 2}  # what had ended was not run again
     assert len(load(run.results)) == len(results)
+    stored = [r.cell for r in load(run.results)]
+    assert stored.index("c5") > max(stored.index("c2"), stored.index("c3"))
     assert not list(run.path.glob("*.token"))
     before = begun(log)
     assert timeless(run_cells(make_cells(log), run, workers=nodes.where)) == timeless(results)

@@ -118,6 +118,17 @@ def test_workers_find_the_same_results_and_share_the_threads(run: RunFolder, exp
     assert sorted(r.cell for r in load(run.results)) == sorted(r.cell for r in results)
 
 
+def test_a_cell_waits_for_those_that_it_needs(run: RunFolder) -> None:
+    slow, quick, last = Cell("c0", partial(measure, "c0", 0, 0.5)), make_cells(2)[1], make_cells(3)[2]
+    cells = [slow, replace(last, needs=("c0",)), quick]
+    run_cells(cells, run, workers=2)
+    assert [r.cell for r in load(run.results)] == ["c1", "c1", "c0", "c0", "c2", "c2"]
+    assert run_cells([*cells, Cell("c3", partial(measure, "c3", 3), needs=("c0",))], run, workers=2)[-1].cell == "c3"
+    for needs in ("c1", "c2", "no"):
+        with pytest.raises(ValueError, match=f"c2 needs {needs}, which must stand before it"):
+            run_cells([slow, replace(last, needs=(needs,)), quick], run)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_in_a_cell_names_it_and_keeps_the_others(workers: int, run: RunFolder) -> None:
     bad = Cell("bad", partial(broken, "bad", ZeroDivisionError("oh")))

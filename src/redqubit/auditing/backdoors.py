@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from redqubit.auditing.cells import Work, drawable
+from redqubit.auditing.cells import Work, drawable, trained
 from redqubit.auditing.config import Audit
 from redqubit.auditing.subjects import Subject
 from redqubit.backdoors import TRIGGERS, Backdoor, Blend, Patch, Poisoned, Trigger, Triggered
@@ -130,9 +130,9 @@ def class_name(dataset: Dataset, label: int) -> str:
 
 
 def backdoor_cells(work: Work, plan: Plan) -> list[Cell]:
-    """Return one cell per model and seed, to be run when the cells that train the clean models are through."""
+    """Return one cell per model and seed."""
     return [
-        Cell(_cell_name(s, seed), partial(implant, work, s, seed, plan.triggers))
+        Cell(_cell_name(s, seed), partial(implant, work, s, seed, plan.triggers), needs=(trained(s, seed),))
         for s in plan.subjects
         for seed in work.config.seeds
     ]

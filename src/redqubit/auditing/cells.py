@@ -93,12 +93,17 @@ class Work:
         """Return a model that an earlier cell trained."""
         model = subject.make(seed).to(self.device)
         if not subject.trained:
-            load_weights(model, self.weights_file(subject, seed), cell=f"{subject.name}-seed{seed}")
+            load_weights(model, self.weights_file(subject, seed), cell=trained(subject, seed))
         return model.eval()
 
     def cells(self) -> list[Cell]:
         """Return one cell per model and seed."""
-        return [Cell(f"{s.name}-seed{seed}", partial(attack, self, s, seed)) for s, seed in self.pairs]
+        return [Cell(trained(s, seed), partial(attack, self, s, seed)) for s, seed in self.pairs]
+
+
+def trained(subject: Subject, seed: int) -> str:
+    """Return the name of the cell that trains and keeps a model."""
+    return f"{subject.name}-seed{seed}"
 
 
 @lru_cache(maxsize=1)
@@ -128,7 +133,7 @@ def attack(work: Work, subject: Subject, seed: int) -> list[Result]:
             generator=generator,
         )
         save_weights(model, work.weights_file(subject, seed))
-    record = _Record(f"{subject.name}-seed{seed}", subject.name, seed)
+    record = _Record(trained(subject, seed), subject.name, seed)
     evaluations = [0]
 
     def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from redqubit.adaptive import Scored, evaluate_defense
-from redqubit.auditing.cells import Work
+from redqubit.auditing.cells import Work, trained
 from redqubit.auditing.config import EVASION_DEFENSES, Audit
 from redqubit.auditing.subjects import Subject
 from redqubit.data import Dataset, first_stratified
@@ -122,8 +122,9 @@ def on(dataset: Dataset, device: torch.device) -> Dataset:
 
 def defense_cells(work: Work, plan: DefensePlan) -> list[Cell]:
     """Return one cell per defense, model and seed."""
+    models = {seed: tuple(trained(s, seed) for s in work.subjects) for seed in work.config.seeds}
     return [
-        Cell(cell_name(name, s, seed), partial(judge, work, s, seed, name, plan))
+        Cell(cell_name(name, s, seed), partial(judge, work, s, seed, name, plan), needs=models[seed])
         for name, subjects in plan.applied.items()
         for s, seed in work.pairs
         if s in subjects

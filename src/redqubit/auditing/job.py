@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from redqubit import report
 from redqubit.auditing.backdoor_verdict import BackdoorTable, turned_of
 from redqubit.auditing.backdoors import Plan, backdoor_cells, plan_backdoors
-from redqubit.auditing.cells import Work, correct_samples, load_data, model_flags, transfer
+from redqubit.auditing.cells import Work, correct_samples, load_data, model_flags, trained, transfer
 from redqubit.auditing.config import Audit, check
 from redqubit.auditing.defense_verdict import DefenseTable, shares_of
 from redqubit.auditing.defenses import DefensePlan, defense_cells, plan_defenses
@@ -27,7 +27,7 @@ from redqubit.config import resolve
 from redqubit.data import NAMES, Dataset
 from redqubit.device import find_device
 from redqubit.errors import UsageError
-from redqubit.result import Result, load, save_summary
+from redqubit.result import Result, save_summary
 from redqubit.runner import Cell, Cluster, Progress, connected, open_run, run_cells
 from redqubit.storage.tables import load_table, save_table
 
@@ -123,17 +123,12 @@ def audit(
     opened = open_run(Path(out), experiment="audit", config=settings, device=str(where), rerun=rerun)
     with opened as run, connected(workers):
         work = Work(config, tuple(subjects), data, data_dir, run.artifacts, where)
-        first = work.cells()
-        # backdoors and defenses need the first's models
-        second = [*backdoor_cells(work, plan), *poisoning_cells(work, labels), *defense_cells(work, shields)]
-        total = len(first) + len(second)
-        kept = {r.cell for r in load(run.results)} if run.results.exists() else set()
-        through = sum(cell.name in kept for cell in second)
-        results = run_cells(first, run, workers=workers, progress=_part(progress, through, total))
-        if second:
-            results += run_cells(second, run, workers=workers, progress=_part(progress, len(first), total))
+        cells = work.cells()
         if len(subjects) > 1:
-            results += run_cells([Cell("transfer", partial(transfer, work))], run)
+            needs = tuple(trained(s, config.seeds[0]) for s in subjects)
+            cells.append(Cell("transfer", partial(transfer, work), needs=needs))
+        cells += [*backdoor_cells(work, plan), *poisoning_cells(work, labels), *defense_cells(work, shields)]
+        results = run_cells(cells, run, workers=workers, progress=progress)
         samples = _joined([work.samples_file(s, seed) for s, seed in work.pairs], run.path / "samples.parquet")
         seen = train_set.x[:256].to(where)
         table = AuditTable(
@@ -155,11 +150,6 @@ def audit(
         }
         save_summary(run.path / "summary.json", summarise(table, cost=cost, rerun=rerun))
     return report.build(Path(out))
-
-
-def _part(progress: Progress | None, others: int, total: int) -> Progress | None:
-    """Return a progress of some of all cells, when so many of the others are through."""
-    return progress and (lambda done, _, name, left: progress(others + done, total, name, left))
 
 
 def _joined(files: Sequence[Path], whole: Path) -> pa.Table:

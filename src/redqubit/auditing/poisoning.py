@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from redqubit.auditing.cells import Work
+from redqubit.auditing.cells import Work, trained
 from redqubit.auditing.config import POISONINGS, Audit
 from redqubit.auditing.encoder import Encoder, find_encoder
 from redqubit.auditing.subjects import Subject
@@ -137,7 +137,7 @@ def _check(config: Audit, dataset: Dataset) -> None:
 def poisoning_cells(work: Work, plan: PoisonPlan) -> list[Cell]:
     """Return one cell per model and seed."""
     return [
-        Cell(_cell_name(s, seed), partial(mislead, work, s, seed, plan))
+        Cell(_cell_name(s, seed), partial(mislead, work, s, seed, plan), needs=(trained(s, seed),))
         for s in plan.subjects
         for seed in work.config.seeds
     ]

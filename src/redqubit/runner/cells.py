@@ -1,9 +1,10 @@
 """Cells: what is done whole or not at all."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from redqubit.errors import UsageError
 from redqubit.result import Result
@@ -18,10 +19,26 @@ class Cell:
         name: Unique within the experiment; every result of the cell carries it.
         run: Returns the results. With several workers it travels to another process, so make it a
             `functools.partial` of a module-level function.
+        needs: Names of cells that must have ended before it begins; all of them stand before it.
     """
 
     name: str
     run: Callable[[], Sequence[Result]]
+    needs: tuple[str, ...] = ()
+
+
+def take(queue: list[Cell], unended: Collection[str], most: int | None = None) -> list[Cell]:
+    """Take cells that can begin off a queue, in its order, and return them.
+
+    Example:
+        >>> queue = [Cell("a", list), Cell("b", list, needs=("a",)), Cell("c", list)]
+        >>> [cell.name for cell in take(queue, {"a", "b", "c"})], [cell.name for cell in queue]
+        (['a', 'c'], ['b'])
+    """
+    ready = list(islice((cell for cell in queue if not any(name in unended for name in cell.needs)), most))
+    for cell in ready:
+        queue.remove(cell)
+    return ready
 
 
 def measured(cell: Cell) -> list[Result]:

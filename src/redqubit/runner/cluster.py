@@ -20,7 +20,7 @@ import torch
 
 from redqubit.errors import UsageError
 from redqubit.result import Result, append
-from redqubit.runner.cells import Cell, measured, named
+from redqubit.runner.cells import Cell, measured, named, take
 from redqubit.version import __version__
 
 V = TypeVar("V")
@@ -139,12 +139,16 @@ def on_cluster(cells: list[Cell], folder: Path, results: Path, cluster: Cluster)
                 )
         place = _Place(Path.cwd(), token, __version__)
         task = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=cluster.retries)(_there)
-        # all at once: an autoscaler adds machines for what waits
-        running = {task.options(name=cell.name).remote(cell, place, cluster.cpus): cell.name for cell in cells}
+        queue, unended, running = list(cells), {cell.name for cell in cells}, dict[Any, str]()
         try:
-            while running:
+            while unended:
+                # all that can begin: an autoscaler adds machines for what waits
+                for cell in take(queue, unended):
+                    running[task.options(name=cell.name).remote(cell, place, cluster.cpus)] = cell.name
                 for ended in ray.wait(list(running), num_returns=1)[0]:
-                    yield _keep(ended, running, results, cluster)
+                    name = _keep(ended, running, results, cluster)
+                    unended.remove(name)
+                    yield name
         except BaseException:
             for ended in _end(list(running)):
                 with suppress(Exception):  # the first error is the one to tell

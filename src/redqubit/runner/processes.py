@@ -14,7 +14,7 @@ import torch
 
 from redqubit.errors import UsageError
 from redqubit.result import Result, append
-from redqubit.runner.cells import Cell, measured, named
+from redqubit.runner.cells import Cell, measured, named, take
 
 
 def in_this_process(cells: list[Cell], path: Path) -> Generator[str]:
@@ -31,17 +31,16 @@ def in_workers(cells: list[Cell], path: Path, workers: int) -> Generator[str]:
     watched, held = context.Pipe(duplex=False)  # that `held` closes, in whatever way, tells the workers to go
     threads = max(1, torch.get_num_threads() // workers)
     pool = ProcessPoolExecutor(workers, context, _start_worker, (watched, threads))
-    queue, running = iter(cells), dict[Future[list[Result]], str]()
+    queue, unended, running = list(cells), {cell.name for cell in cells}, dict[Future[list[Result]], str]()
     try:
-        while True:
-            for cell in queue:
+        while unended:
+            # no more than run, so that an error can name the few that were running
+            for cell in take(queue, unended, workers - len(running)):
                 running[pool.submit(measured, cell)] = cell.name
-                if len(running) == workers:  # no more, so that an error can name the few that were running
-                    break
-            if not running:
-                break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield _keep(future, running, path)
+                name = _keep(future, running, path)
+                unended.remove(name)
+                yield name
     except BaseException as error:
         try:
             for future in [f for f in running if f.done() and not f.exception()]:

@@ -24,7 +24,7 @@ def run_cells(
     cluster as many as its CPUs, which can change the last digits of a float against a run with one worker.
 
     Args:
-        cells: Cells with unique names.
+        cells: Cells with unique names, each behind those that it needs.
         folder: What `open_run` returned.
         workers: Processes, at least 1; with 1 the cells run in this process. Or a Ray cluster.
         progress: Called as `progress(done, total, name, seconds_left)` once at the start (name "") and
@@ -43,6 +43,10 @@ def run_cells(
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UsageError(f"Argument `cells` must have unique names, but `{twice}` is there twice: rename one")
+    place = {name: i for i, name in enumerate(names)}
+    for i, cell in enumerate(todo):
+        if late := [name for name in cell.needs if place.get(name, i) >= i]:
+            raise ValueError(f"cell {cell.name} needs {', '.join(late)}, which must stand before it")
     if isinstance(workers, int) and workers < 1:
         raise UsageError(f"Argument `workers` must be at least 1, but is {workers}: use 1 to stay in this process")
     stored = {result.cell for result in load(folder.results)} if folder.results.exists() else set()
