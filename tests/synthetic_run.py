@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import norm
 
 from redqubit.result import Finding, Flag, Panel, Result, Summary, append, save_summary
+from redqubit.storage.arrays import save_arrays
 
 EPS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 MODELS = {"dressed QNN": 1.0, "quanvolution, ansatz 14": 1.5, "classical twin": 0.8, "<script>alert(1)</script>": 2.2}
@@ -67,7 +68,7 @@ def examples(folder: Path) -> None:
     arrays = {"grey": grey, "colour": colour, "features": features}
     (folder / "artifacts").mkdir()
     noisy = {f"{k}_adv": np.clip(a + 0.1 * np.sign(draw.normal(size=a.shape)), 0, 1) for k, a in arrays.items()}
-    np.savez(folder / "artifacts" / "examples.npz", **arrays, **noisy)
+    save_arrays(folder / "artifacts" / "examples.npz", **arrays, **noisy)
 
 
 def image_row(array: str, title: str, n: int) -> dict[str, Any]:

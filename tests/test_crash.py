@@ -259,7 +259,7 @@ def test_no_cut_and_no_flipped_bit_yields_other_contents(step: int, tmp_path: Pa
 
 
 def test_files_come_back_as_they_went(tmp_path: Path) -> None:
-    whole = pa.table({"n": [1, None], "s": ["ä", None], "d": pa.array(["x", "x"]).dictionary_encode(), "e": [0.5, 1.5]})
+    whole = pa.table({"n": [1, None], "s": ["ä", None], "e": [0.5, 1.5]})
     for table in (whole, whole.slice(1), whole.slice(0, 0), pa.concat_tables([whole, whole])):
         save_table(table, tmp_path / "t")
         assert load_table(tmp_path / "t").to_pydict() == table.to_pydict()

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -39,6 +41,8 @@ from redqubit.models.backbones import read_state
 from redqubit.quantum.qiskit import from_qasm
 from redqubit.report import build
 from redqubit.result import Finding, Flag, Panel, Result, Summary, append, save_summary
+from redqubit.storage.arrays import save_arrays
+from redqubit.storage.tables import load_table
 from redqubit.victims import Victim, find_victims, save_victim
 
 MIB = 1 << 20
@@ -53,11 +57,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def frugally(most: int = 8 * MIB) -> Iterator[None]:
+def frugally(most: int = 8 * MIB, says: str | None = None) -> Iterator[None]:
     """Hold that the block raises one line, and takes no more memory than `most` bytes at any time."""
     tracemalloc.start()
     try:
-        with pytest.raises(UsageError) as caught:
+        with pytest.raises(UsageError, match=says) as caught:
             yield
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -270,6 +274,35 @@ def test_no_file_takes_more_memory_than_it_may(bomb: str, tmp_path: Path) -> Non
         reader(given)
 
 
+LONG = "x" * (MIB // 64)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    ("table", "how", "says"),
+    [
+        (pa.table({"x": np.zeros(MIB, np.int8)}), {}, "asks for 8,388,608 bytes"),
+        (pa.table({"x": [LONG] * 1000}), {}, "asks for 16,384,000 bytes"),
+        (pa.table({"x": np.arange(1 << 18)}), {"compression": "none"}, "asks for"),
+        (pa.table({"x": [[1.0]]}), {}, "holds list<element: double>"),
+        (pa.table({"x": pa.array(["a"]).dictionary_encode()}), {}, "holds dictionary"),
+        (pa.table({"x": [b"a"]}), {}, "holds binary"),
+    ],
+)
+def test_tables_take_no_more_memory_than_they_may(
+    table: pa.Table, how: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    pq.write_table(table, tmp_path / "t.parquet", **how)
+    before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(pool)
+    try:
+        with frugally(says=says):
+            load_table(tmp_path / "t.parquet")
+    finally:
+        pa.set_memory_pool(before)
+    assert pool.max_memory() < 8 * MIB
+
+
 @pytest.mark.usefixtures("small")
 def test_artifacts_of_a_run_take_no_more_memory_than_they_may(tmp_path: Path) -> None:
     row = {"clean": "x", "adv": "x"}
@@ -440,7 +473,7 @@ def nasty_run(folder: Path) -> None:
     (folder / "run.json").write_text(json.dumps({NASTY: NASTY, "rerun": NASTY}))
     (folder / "config.yaml").write_text(f"{NASTY}\n")
     (folder / "artifacts").mkdir()
-    np.savez(folder / "artifacts" / "examples.npz", x=np.zeros((1, 1, 2, 2)))
+    save_arrays(folder / "artifacts" / "examples.npz", x=np.zeros((1, 1, 2, 2)))
 
 
 def test_whatever_a_report_is_given_is_shown_as_text(tmp_path: Path) -> None:

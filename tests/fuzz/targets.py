@@ -30,6 +30,7 @@ from redqubit.quantum.qiskit import from_qasm
 from redqubit.report import build
 from redqubit.result import load as load_results
 from redqubit.runner import open_run
+from redqubit.storage.tables import load_table
 from redqubit.victims import find_victims
 
 BETWEEN = b"\n====\n"  # the files of one run folder
@@ -176,6 +177,10 @@ def _front(data: bytes, folder: Path) -> None:
     load_front(_file(folder, "front.json", data)).best(0.9)
 
 
+def _table(data: bytes, folder: Path) -> None:
+    load_table(_file(folder, "samples.parquet", data))
+
+
 def _findings(data: bytes, folder: Path) -> None:
     from_json(data.decode(errors="replace"))
 
@@ -196,4 +201,5 @@ TARGETS: dict[str, Callable[[bytes, Path], None]] = {
     "pickled": _pickled,
     "front": _front,
     "findings": _findings,
+    "table": _table,
 }
