@@ -1,6 +1,5 @@
 """A run folder with one of everything, made up but of realistic size, for the tests of the report."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from scipy.stats import norm
 
 from redqubit.result import Finding, Flag, Panel, Result, Summary, append, save_summary
 from redqubit.storage.arrays import save_arrays
+from redqubit.storage.files import save_json
 
 EPS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 MODELS = {"dressed QNN": 1.0, "quanvolution, ansatz 14": 1.5, "classical twin": 0.8, "<script>alert(1)</script>": 2.2}
@@ -156,6 +156,6 @@ def synthetic_run(folder: Path) -> Path:
     (folder / "config.yaml").write_text("# experiment: audit\npgd:\n  eps: 0.1\nname: <b>&amp;\n")
     about = {"experiment": "audit", "started": "2025-01-01T12:00:00+00:00", "device": "cpu",
              "versions": {"redqubit": "0.1.0", "torch": "2.6"}}  # fmt: skip
-    (folder / "run.json").write_text(json.dumps(about))
+    save_json(folder / "run.json", about)
     examples(folder)
     return folder

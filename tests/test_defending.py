@@ -38,6 +38,7 @@ from redqubit.metrics import backdoor_success_rate
 from redqubit.models import MODELS, on_backbone
 from redqubit.result import Result
 from redqubit.result import load as load_results
+from redqubit.storage.files import save_json
 from redqubit.training import logits, train
 from redqubit.victims import Victim, find_victims, save_victim
 
@@ -285,10 +286,10 @@ def test_bad_runs_are_one_line(run: Path, line: Line, tmp_path: Path) -> None:
     shutil.copytree(run, folder)
     models = folder / "artifacts" / "models"
     told = json.loads((models / "patch-0.json").read_text())
-    del told["crc32"]  # what is written by hand has none
+    del told["crc32"]
 
     def change(**parts: object) -> None:
-        (models / "patch-0.json").write_text(json.dumps(told | parts))
+        save_json(models / "patch-0.json", told | parts)
 
     change(data={"name": "letters"})
     assert "`letters` must be on disk" in said(folder, "--data-dir", str(tmp_path / "empty"))

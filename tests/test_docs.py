@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from redqubit.cli import app
 from redqubit.experiments import EXPERIMENTS
+from redqubit.storage.files import save_json, sealed
 from test_readme import parsed
 
 ROOT = Path(__file__).parents[1]
@@ -195,14 +196,15 @@ def test_a_run_is_kept_without_paths(tmp_path: Path) -> None:
     run.mkdir()
     rerun = "redqubit reproduce robqunn --out /tmp/x/run"
     about = {"experiment": "robqunn", "rerun": rerun, "platform": "Linux-6.1-x86_64-with"}
-    (run / "run.json").write_text(json.dumps(about))
-    (run / "summary.json").write_text(json.dumps({"title": "t", "panels": [{"kind": "images"}, {"kind": "facts"}]}))
+    save_json(run / "run.json", about)
+    save_json(run / "summary.json", {"title": "t", "panels": [{"kind": "images"}, {"kind": "facts"}]})
     (run / "config.yaml").write_text("preset: smoke\n")
-    (run / "results.jsonl").write_text("{}\n")
+    (run / "results.jsonl").write_text(sealed('{"a": 1}') + "\n" + sealed('{"a": 2}') + "\n")
     folder = keep_run.keep(run, "kept", "1a2b3c4", tmp_path / "results")
     kept = json.loads((folder / "run.json").read_text())
     assert kept["rerun"] == "redqubit reproduce robqunn --out runs/kept"
     assert (kept["platform"], kept["commit"]) == ("Linux x86_64", "1a2b3c4")
+    assert lzma.open(folder / "results.jsonl.xz").read() == b'{"a": 1}\n{"a": 2}\n'
     assert [panel["kind"] for panel in json.loads((folder / "summary.json").read_text())["panels"]] == ["facts"]
     (run / "config.yaml").write_text("data_dir: /home/someone/data\n")
     with pytest.raises(ValueError, match="/home/someone"):

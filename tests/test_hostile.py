@@ -42,6 +42,7 @@ from redqubit.quantum.qiskit import from_qasm
 from redqubit.report import build
 from redqubit.result import Finding, Flag, Panel, Result, Summary, append, save_summary
 from redqubit.storage.arrays import save_arrays
+from redqubit.storage.files import save_json
 from redqubit.storage.tables import load_table
 from redqubit.victims import Victim, find_victims, save_victim
 
@@ -410,7 +411,7 @@ def test_a_model_is_that_of_its_own_file(run: Path) -> None:
     path = run / "artifacts" / "models" / "bad.json"
     told = json.loads(path.read_text(encoding="utf-8")) | {"name": "../../../secret"}
     told.pop("crc32", None)
-    path.write_text(json.dumps(told), encoding="utf-8")
+    save_json(path, told)
     with pytest.raises(UsageError, match="of another model"):
         find_victims(run / "artifacts")
 
@@ -470,7 +471,7 @@ def nasty_run(folder: Path) -> None:
     findings = (Finding(NASTY, "fails", NASTY, NASTY),)
     summary = Summary(NASTY, NASTY, findings, panels, flags, {NASTY: NASTY}, NASTY, NASTY, (NASTY,))
     save_summary(folder / "summary.json", summary)
-    (folder / "run.json").write_text(json.dumps({NASTY: NASTY, "rerun": NASTY}))
+    save_json(folder / "run.json", {NASTY: NASTY, "rerun": NASTY})
     (folder / "config.yaml").write_text(f"{NASTY}\n")
     (folder / "artifacts").mkdir()
     save_arrays(folder / "artifacts" / "examples.npz", x=np.zeros((1, 1, 2, 2)))

@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -219,22 +218,6 @@ def test_points_are_not_joined_and_their_numbers_are_listed(tmp_path: Path) -> N
     text = Seen(html).shown
     assert "front 0.001 2.95 front 0.01 2.5 front 0.02 2 dominated 0.005 3.75" in text, "a point a row"
     assert "| front | 0.001 | 2.95 |" in (tmp_path / "report.md").read_text()
-
-
-def test_twenty_thousand_results_take_seconds(tmp_path: Path) -> None:
-    found = [
-        proportion(f"c{i}", "accuracy", 0.5, {"model": f"m{m}", "eps": e / 10}, seed=i)
-        for i in range(200)
-        for m in range(10)
-        for e in range(10)
-    ]
-    assert len(found) == 20_000
-    store(tmp_path, found)
-    panels = tuple(Panel(kind, "t", metric="accuracy", group="model", x="eps") for kind in ("curves", "table"))
-    save_summary(tmp_path / "summary.json", Summary("t", panels=panels))
-    began = time.process_time()
-    build(tmp_path)
-    assert time.process_time() - began < 15
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from redqubit.result import (
     repair,
     save_summary,
 )
-from redqubit.storage.files import replacing, write_text
+from redqubit.storage.files import replacing, sealed, write_text
 
 floats = st.floats(allow_nan=True, allow_infinity=True)
 plain = st.recursive(
@@ -187,13 +187,15 @@ def edited(lines: list[str], change: str) -> list[str]:
         return [lines[0], lines[1][:-5], *lines[2:]]
     if change == "return":
         return [lines[0], "\r" + lines[1][7:], *lines[2:]]
+    if change == "no checksum":
+        return [lines[0], lines[1].replace("crc32", "arc32"), *lines[2:]]
     if change == "missing row":
         return [lines[0], *lines[2:]]
     if change == "twice":
         return [*lines[:2], *lines]
     if change == "digit":
         return [lines[0], lines[1].replace('"value": 0.1', '"value": 0.2'), *lines[2:]]
-    del raw["crc32"]  # a row without one is taken by its form alone
+    del raw["crc32"]
     raw |= {
         "unknown key": {"valeu": 1},
         "wrong type": {"value": "0.5"},
@@ -204,7 +206,7 @@ def edited(lines: list[str], change: str) -> list[str]:
     }.get(change, {})
     if change == "missing key":
         del raw["metric"]
-    return [lines[0], "[1]" if change == "not an object" else json.dumps(raw), *lines[2:]]
+    return [lines[0], "[1]" if change == "not an object" else sealed(json.dumps(raw)), *lines[2:]]
 
 
 @pytest.mark.parametrize(
@@ -212,6 +214,7 @@ def edited(lines: list[str], change: str) -> list[str]:
     [
         ("not json", 2, ""),
         ("return", 2, ""),
+        ("no checksum", 2, "its checksum is wrong or missing"),
         ("unknown key", 2, "unknown key `valeu`"),
         ("missing key", 2, "lacks the key `metric`"),
         ("wrong type", 2, "result.value has the wrong value '0.5'"),

@@ -11,9 +11,11 @@ import lzma
 import re
 from pathlib import Path
 
-from redqubit.storage.files import load_json
+from redqubit.storage.files import load_json, sealed
 
 MACHINE = re.compile(r"(?<![\w.])/(?:tmp|work|home|root|Users|mnt|opt|var)/[^\s\"',]*")
+
+SEAL = re.compile(r', "crc32": "\w{8}"}$', re.MULTILINE)
 
 
 def keep(run: Path, name: str, commit: str, out: Path) -> Path:
@@ -31,8 +33,8 @@ def keep(run: Path, name: str, commit: str, out: Path) -> Path:
     summary["panels"] = [panel for panel in summary["panels"] if panel["kind"] != "images"]
     texts = {
         "config.yaml": (run / "config.yaml").read_text(encoding="utf-8"),
-        "run.json": json.dumps(about, indent=1) + "\n",
-        "summary.json": json.dumps(summary) + "\n",
+        "run.json": json.dumps(about, indent=1),
+        "summary.json": json.dumps(summary),
         "results.jsonl": (run / "results.jsonl").read_text(encoding="utf-8"),
     }
     folder = out / name
@@ -42,9 +44,10 @@ def keep(run: Path, name: str, commit: str, out: Path) -> Path:
         if found := MACHINE.search(plain):
             raise ValueError(f"{file} of {experiment} names {found[0]}")
         if file == "results.jsonl":
+            plain = SEAL.sub("}", plain)  # they do not compress, and xz has its own checksum
             (folder / f"{file}.xz").write_bytes(lzma.compress(plain.encode(), preset=6))
         else:
-            (folder / file).write_text(plain, encoding="utf-8")
+            (folder / file).write_text(plain if file == "config.yaml" else sealed(plain) + "\n", encoding="utf-8")
     return folder
 
 

@@ -306,8 +306,11 @@ def _float_back(raw: dict[str, Any]) -> Any:
     return float(str(raw[_FLOAT])) if raw.keys() == {_FLOAT} else raw
 
 
-def _from_json(text: str | bytes) -> Any:
-    return json.loads(text, object_hook=_float_back, parse_int=plain_int)
+_DECODER = json.JSONDecoder(object_hook=_float_back, parse_int=plain_int)
+
+
+def _from_json(text: bytes) -> Any:
+    return _DECODER.decode(text.decode())
 
 
 @cache

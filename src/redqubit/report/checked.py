@@ -1,7 +1,7 @@
 """What a panel must hold to be drawn, whoever wrote the summary."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -81,7 +81,7 @@ def check_panel(panel: Panel) -> None:
         ) from None
 
 
-def check_values(value: Any, what: str, room: int = DEEPEST) -> None:
+def check_values(value: Mapping[str, Any] | Sequence[Any], what: str, room: int = DEEPEST) -> None:
     """Refuse values that are nested deeper, or numbers that are larger, than anything a run writes.
 
     Raises:
@@ -89,10 +89,12 @@ def check_values(value: Any, what: str, room: int = DEEPEST) -> None:
     """
     if not room:
         raise _odd(what, f"lists in lists, {DEEPEST} deep")
-    if isinstance(value, int | float) and math.isfinite(value) and abs(value) > LARGEST:
-        raise _odd(what, f"the number {value:.3g}")
-    for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
-        check_values(item, what, room - 1)
+    for item in value.values() if isinstance(value, Mapping) else value:
+        if isinstance(item, int | float):
+            if abs(item) > LARGEST and math.isfinite(item):
+                raise _odd(what, f"the number {item:.3g}")
+        elif isinstance(item, Mapping | list | tuple):
+            check_values(item, what, room - 1)
 
 
 def _odd(what: str, holds: str) -> UsageError:

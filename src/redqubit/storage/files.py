@@ -152,22 +152,21 @@ def _decode(data: bytes) -> Any:
 
 
 def unsealed(data: bytes, decode: Callable[[bytes], Any] = _decode) -> dict[str, Any]:
-    """Return the object in a text, without its checksum; a text that has none is taken as it is.
+    """Return the object in a text, without its checksum.
 
     Raises:
-        ValueError: If it is no object, or not the one that was sealed.
+        ValueError: If it is no object, or not the one that was sealed, or was not sealed.
 
     Example:
         >>> unsealed(b'{"a": 2, "crc32": "7aa88204"}')
         Traceback (most recent call last):
-        ValueError: its checksum is wrong
+        ValueError: its checksum is wrong or missing
     """
     raw = decode(data)
     if not isinstance(raw, dict):
         raise ValueError("it is no object")
-    seal = raw.pop("crc32", None)
-    if seal is not None and seal != f"{zlib.crc32(data[: data.rfind(_SEAL.encode())]):08x}":
-        raise ValueError("its checksum is wrong")
+    if raw.pop("crc32", None) != f"{zlib.crc32(data[: data.rfind(_SEAL.encode())]):08x}":
+        raise ValueError("its checksum is wrong or missing")
     return raw
 
 
