@@ -204,7 +204,7 @@ def test_a_run_is_kept_without_paths(tmp_path: Path) -> None:
     kept = json.loads((folder / "run.json").read_text())
     assert kept["rerun"] == "redqubit reproduce robqunn --out runs/kept"
     assert (kept["platform"], kept["commit"]) == ("Linux x86_64", "1a2b3c4")
-    assert lzma.open(folder / "results.jsonl.xz").read() == b'{"a": 1}\n{"a": 2}\n'
+    assert lzma.decompress((folder / "results.jsonl.xz").read_bytes()) == b'{"a": 1}\n{"a": 2}\n'
     assert [panel["kind"] for panel in json.loads((folder / "summary.json").read_text())["panels"]] == ["facts"]
     (run / "config.yaml").write_text("data_dir: /home/someone/data\n")
     with pytest.raises(ValueError, match="/home/someone"):
