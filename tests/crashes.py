@@ -123,6 +123,7 @@ def values(folder: Path) -> set[str]:
     return {
         json.dumps([r.cell, r.metric, r.value, r.low, r.high, r.k, r.n, r.seed, r.config, r.flags], default=list)
         for r in (load(path) if path.exists() else [])
+        if not r.metric.endswith("_seconds")
     }
 
 

@@ -1,8 +1,6 @@
 """The soak of crash safety: many faults in real runs. `pytest -m soak` runs it and counts them."""
 
-import json
 import random
-import resource
 import shutil
 import time
 from collections.abc import Callable
@@ -27,9 +25,6 @@ from crashes import (
     values,
     with_limit,
 )
-from redqubit import report
-from redqubit.result import Panel, Summary, append, save_summary
-from synthetic_run import proportion
 from test_crash import told
 
 pytestmark = pytest.mark.soak
@@ -125,34 +120,3 @@ def test_damaged_files(name: str, tmp_path: Path, tally: Tally) -> None:
             else:
                 tally.judge(folder, expected)
                 assert (tally.lost, tally.wrong) == (0, 0), path
-
-
-def report_of(folder: Path) -> None:
-    """Draw a report, and leave the seconds of one core and the memory that it took."""
-    start = time.process_time()
-    report.build(folder)
-    seconds, used = time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    (folder / "took.json").write_text(json.dumps({"seconds": seconds, "MiB": used / 1024}))
-
-
-def test_a_hundred_thousand_results_load_and_report(tmp_path: Path) -> None:
-    for cell in range(1000):
-        rows = [
-            proportion(
-                f"c{cell}", "robust_accuracy", (7 * cell + 3 * i) % 100 / 100,
-                {"model": f"m{cell % 20}", "attack": f"a{i % 10}", "eps": i // 10 / 10}, seed=cell // 20, seconds=1.5,
-            )
-            for i in range(100)
-        ]  # fmt: skip
-        append(tmp_path / "results.jsonl", rows)
-    plot = {"metric": "robust_accuracy", "x": "eps", "group": "attack"}
-    panels = (
-        Panel("curves", "Curves", data={"facet": "model"}, **plot),  # type: ignore[arg-type]
-        *(Panel(kind, "Grid", metric="robust_accuracy", group="model", x="attack") for kind in ("heatmap", "table")),
-        Panel("table", "All", group="model", x="metric"),
-    )
-    save_summary(tmp_path / "summary.json", Summary("Many", panels=panels))
-    assert attempt(report_of, tmp_path) == ""
-    took = json.loads((tmp_path / "took.json").read_text())
-    assert took["seconds"] < 10
-    assert took["MiB"] < 1024
