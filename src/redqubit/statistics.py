@@ -8,8 +8,8 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 import torch
-from scipy import stats
 from torch import Tensor
 
 from redqubit.errors import UsageError
@@ -58,7 +58,7 @@ class Proportion:
     def _interval(self) -> tuple[float, float]:
         if self.n == 0:
             return 0.0, 1.0
-        interval = stats.binomtest(self.k, self.n).proportion_ci(0.95, method="wilson")
+        interval = scipy.stats.binomtest(self.k, self.n).proportion_ci(0.95, method="wilson")
         return float(interval.low), float(interval.high)
 
 
@@ -117,7 +117,7 @@ class MeanProportion:
             rest = float((correct.double() - shares - rows[:, None] + p).square().sum()) / ((draws - 1) * (n - 1))
             by_sample, by_draw, least = float(shares.var(correction=0)) / n, float(rows.var()) / draws, rest / draws / n
             trials = p * (1 - p) / max(by_sample + by_draw - least, by_sample, by_draw, p * (1 - p) / draws / n)
-        z = float(stats.norm.ppf(0.975))
+        z = float(scipy.stats.norm.ppf(0.975))
         middle, half = p + z**2 / (2 * trials), z * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))
         whole = 1 + z**2 / trials
         return cls(p, max(0.0, (middle - half) / whole), min(1.0, (middle + half) / whole), n, draws)
@@ -176,7 +176,7 @@ def mcnemar(a_correct: Tensor, b_correct: Tensor) -> PairedTest:
         )
     n, both, only_a, only_b = len(a), int((a & b).sum()), int((a & ~b).sum()), int((b & ~a).sum())
     neither = n - both - only_a - only_b
-    p_value = float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    p_value = float(scipy.stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
     share_a, share_b = Proportion(both + only_a, n), Proportion(both + only_b, n)
     product = share_a.k * (n - share_a.k) * share_b.k * (n - share_b.k)
     numerator = float(both * neither - only_a * only_b)
@@ -227,10 +227,10 @@ def paired_bootstrap(values_a: Sequence[float], values_b: Sequence[float], *, ge
     if np.ptp(differences) < 1e-12:  # equal but for rounding: 0.6 - 0.5 and 0.8 - 0.7
         return Difference(mean, mean, mean, n, "constant")
     if n < FEW:
-        half = float(stats.t.ppf(0.975, n - 1) * stats.sem(differences))
+        half = float(scipy.stats.t.ppf(0.975, n - 1) * scipy.stats.sem(differences))
         return Difference(mean, mean - half, mean + half, n, "Student t")
     seed = int(torch.randint(2**31, (1,), generator=generator))
-    interval = stats.bootstrap(
+    interval = scipy.stats.bootstrap(
         (differences,), np.mean, method="BCa", batch=max(1, BATCH // n), random_state=np.random.default_rng(seed)
     ).confidence_interval
     return Difference(mean, float(interval.low), float(interval.high), n, "BCa bootstrap")
@@ -290,7 +290,7 @@ def smallest_detectable_difference(n: int, *, p: float = 0.5, power: float = 0.8
             "Arguments `n`, `p`, `power`, `alpha` must be a count and three fractions, but are "
             f"{n}, {p}, {power}, {alpha}."
         )
-    z = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)
+    z = scipy.stats.norm.ppf(1 - alpha / 2) + scipy.stats.norm.ppf(power)
     return min(1.0, float(z * math.sqrt(2 * p * (1 - p) / n)))
 
 

@@ -6,8 +6,8 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import scipy
 import torch
-from scipy import stats
 from torch import Tensor
 
 from redqubit.auditing.cells import Work, drawable, trained
@@ -235,7 +235,7 @@ def _similarity(base: Result, x: Tensor, trigger: Trigger) -> list[Result]:
 def _mean(base: Result, metric: str, values: Tensor) -> Result:
     """Return a mean over pictures, with its 95 % t interval when there are several."""
     n, mean = len(values), float(values.double().mean())
-    half = float(stats.t.ppf(0.975, n - 1) * values.double().std()) / n**0.5 if n > 1 else None
+    half = float(scipy.stats.t.ppf(0.975, n - 1) * values.double().std()) / n**0.5 if n > 1 else None
     bounds = {} if half is None else {"low": mean - half, "high": mean + half}
     return replace(base, metric=metric, value=mean, n=n, **bounds)
 

@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 from torch import Tensor, nn
 
-from redqubit import report
 from redqubit.auditing.backdoor_verdict import BackdoorTable, turned_of
 from redqubit.auditing.backdoors import Plan, backdoor_cells, plan_backdoors
 from redqubit.auditing.cells import Work, correct_samples, load_data, model_flags, trained, transfer
@@ -149,6 +148,8 @@ def audit(
             "circuit evaluations": f"{sum(int(r.value) for r in results if r.metric == 'circuit_evaluations'):,}",
         }
         save_summary(run.path / "summary.json", summarise(table, cost=cost, rerun=rerun))
+    from redqubit import report  # which loads what draws, and is due at the end alone
+
     return report.build(Path(out))
 
 

@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass, field
 
+import scipy
 import torch
-from scipy import stats
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -100,7 +100,7 @@ class Smoothed(nn.Module):
         check(n, n, alpha)
         top = self.votes(x, n).topk(2, 1)
         pairs = zip(*top.values.T.tolist(), strict=True)
-        sure = [stats.binomtest(a, a + b).pvalue <= alpha for a, b in pairs]
+        sure = [scipy.stats.binomtest(a, a + b).pvalue <= alpha for a, b in pairs]
         return top.indices[:, 0].where(torch.tensor(sure, device=x.device), ABSTAINED)
 
     def certify(self, x: Tensor, *, n_choose: int = 100, n: int = 10_000, alpha: float = 0.001) -> Certificates:
@@ -121,9 +121,9 @@ class Smoothed(nn.Module):
         check(n_choose, n, alpha)
         chosen = self.votes(x, n_choose).argmax(1)
         k = self.votes(x, n).gather(1, chosen[:, None])[:, 0].cpu().numpy()
-        low = stats.beta.ppf(alpha, k.clip(1), n - k + 1)  # of no votes the bound is 0, of one it is below 1/2
+        low = scipy.stats.beta.ppf(alpha, k.clip(1), n - k + 1)  # of no votes the bound is 0, of one it is below 1/2
         bound = torch.from_numpy(low).where(torch.from_numpy(k > 0), 0.0).to(x.device)
-        radius = self.sigma * torch.from_numpy(stats.norm.ppf(low)).to(x.device)
+        radius = self.sigma * torch.from_numpy(scipy.stats.norm.ppf(low)).to(x.device)
         return Certificates(chosen.where(bound > 0.5, ABSTAINED), radius.where(bound > 0.5, 0.0))
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+import scipy
 import torch
-from scipy import stats
 
 from redqubit.result import Result
 from redqubit.statistics import FEW, Difference, Proportion, paired_bootstrap
@@ -40,7 +40,7 @@ def mean(results: Sequence[Result]) -> Mean:
     if len(values) == 1:
         low, high = results[0].low, results[0].high
         return Mean(middle, middle if low is None else low, middle if high is None else high, 1)
-    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+    half = float(scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values))
     low, high = middle - half, middle + half
     if any(r.k is None or r.n is None for r in results):
         return Mean(middle, low, high, len(values))
@@ -101,5 +101,5 @@ def agree(results: Iterable[Result], theirs: float) -> bool:
     m = len(values)
     if m < 2:
         return False
-    half = float(stats.t.ppf(0.975, m - 1)) * stdev(values) * math.sqrt(1 + 1 / m) + 0.0005
+    half = float(scipy.stats.t.ppf(0.975, m - 1)) * stdev(values) * math.sqrt(1 + 1 / m) + 0.0005
     return abs(fmean(values) - theirs) <= half

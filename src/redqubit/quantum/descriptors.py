@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy.special import rel_entr
 from torch import Tensor
 
 from redqubit.errors import UsageError
@@ -155,7 +155,7 @@ def _divergence(fidelities: NDArray[np.float64], dim: int) -> float:
     # rounding may leave a fidelity a hair above 1
     p = np.histogram(np.clip(fidelities, 0, 1), edges)[0] / len(fidelities)
     survival = (1 - edges) ** (dim - 1)
-    return float(rel_entr(p, survival[:-1] - survival[1:]).sum())
+    return float(scipy.special.rel_entr(p, survival[:-1] - survival[1:]).sum())
 
 
 def _estimate(values: list[float]) -> Estimate:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from redqubit.result import Result
 
@@ -113,7 +113,7 @@ def welch(a: Sample, b: Sample) -> Gap:
     if va + vb == 0:
         return Gap(value, value, value)
     degrees = (va + vb) ** 2 / (va**2 / (len(a.values) - 1) + vb**2 / (len(b.values) - 1))
-    half = float(stats.t.ppf(0.975, degrees)) * math.sqrt(va + vb)
+    half = float(scipy.stats.t.ppf(0.975, degrees)) * math.sqrt(va + vb)
     return Gap(value, value - half, value + half)
 
 
@@ -136,4 +136,4 @@ def score(ours: Sample, published: float, least_spread: float = 0.0) -> float:
 
 def p_value(score: float, ours: Sample) -> float:
     """Return how likely a score this far from 0 is where both are draws of one thing."""
-    return float(2 * stats.t.sf(abs(score), len(ours.values) - 1))
+    return float(2 * scipy.stats.t.sf(abs(score), len(ours.values) - 1))
