@@ -78,6 +78,13 @@ def test_what_a_killed_write_left_is_swept_away(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*.part")] == ["mine.part"]
 
 
+def test_what_is_being_written_is_not_swept_away(tmp_path: Path) -> None:
+    with replacing(tmp_path / "report.html") as file:
+        file.write(b"the report of the run before")
+        sweep(tmp_path)
+    assert (tmp_path / "report.html").read_bytes() == b"the report of the run before"
+
+
 def test_a_write_that_fails_half_way_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_text(path, "old")

@@ -1,12 +1,13 @@
 """Files that a crash leaves as they were or as they should be, and JSON that shows damage; standard library only."""
 
+import fcntl
 import json
 import os
 import secrets
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -40,10 +41,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     with writing(path):
         try:
             with part.open("wb") as file:
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(file, fcntl.LOCK_EX)  # so that `sweep` leaves it
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(part, path)
+                os.replace(part, path)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
@@ -99,9 +102,11 @@ def sync_folder(path: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove what killed processes left of files that they were writing, in a folder and those below it."""
-    for part in Path(folder).rglob(".*.part"):
-        if part.is_file():
-            part.unlink(missing_ok=True)
+    for part in filter(Path.is_file, Path(folder).rglob(".*.part")):
+        # what a living process writes, such as the report of the run before this one, is locked, or gone by now
+        with suppress(BlockingIOError, FileNotFoundError), part.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
