@@ -191,6 +191,13 @@ def test_a_replication_shows_its_command_verdict_and_tables(pages: dict[str, str
         assert "good" in folded
 
 
+def test_a_kept_run_is_drawn_as_its_report(tmp_path: Path) -> None:
+    run = next(run for run in replications.kept() if run.folder.name == "sim2019-laptop")
+    markdown, whole = replications._drawn(run, tmp_path)
+    assert run.summary.title in markdown
+    assert whole.count("<svg") >= 3
+
+
 def test_a_run_is_kept_without_paths(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()

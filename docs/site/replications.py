@@ -18,6 +18,7 @@ import yaml
 from redqubit import report
 from redqubit.experiments import EXPERIMENTS
 from redqubit.result import Finding, Summary, load_summary
+from redqubit.storage.files import sealed
 
 RESULTS = Path(__file__).parents[1] / "results"
 MARKS = {"holds": "✓", "fails": "✗", "unclear": "?"}
@@ -108,7 +109,8 @@ def _drawn(run: Kept, cache_folder: Path) -> tuple[str, str]:
             work = Path(name)
             for path in run.folder.iterdir():
                 if path.suffix == ".xz":
-                    (work / path.stem).write_bytes(lzma.decompress(path.read_bytes()))
+                    rows = lzma.decompress(path.read_bytes()).decode().splitlines()  # kept without their checksums
+                    (work / path.stem).write_text("".join(f"{sealed(row)}\n" for row in rows), encoding="utf-8")
                 else:
                     shutil.copy(path, work)
             report.build(work)
