@@ -36,7 +36,7 @@ test: $(MADE)-dev ## Run all tests, doctests and the examples of README.md and d
 	$(BIN)/redqubit doctor # compiles the kernel once, before the workers would do so each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -rs
 
-check: $(MADE)-dev ## Format, lint, types and a few tests, in seconds.
+check: $(MADE)-dev ## Format, lint, types and a few tests, in about a minute.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -9,7 +9,7 @@ from dataclasses import MISSING, dataclass, fields
 from types import FunctionType
 from typing import Any, Literal, get_args, get_origin
 
-from redqubit.auditing.config import POISONINGS
+from redqubit.auditing.config import EVASION_DEFENSES, POISONINGS
 from redqubit.backdoors import TRIGGERS
 from redqubit.defenses import DATA_DEFENSES, DEFENSES, DETECTORS, LabelDetector
 from redqubit.evasion import ATTACKS
@@ -25,7 +25,9 @@ def _defense(name: str, cls: type) -> tuple[str, str]:
     if getattr(cls, "against", "backdoors") == "backdoors":
         call = "(model, clean, generator=generator)" if name != "strip" else "(model, x, clean, generator=generator)"
         return f"redqubit defend --from runs/cnn {name}", f"{cls.__name__}(){call}"
-    return "", f"Defended(model, [{cls.__name__}()], train_set, generator=generator)"
+    audited = name if name in EVASION_DEFENSES else "adversarial_pgd"
+    call = f"Defended(model, [{cls.__name__}()], train_set, generator=generator)"
+    return _audit("defenses", audited), call
 
 
 def _poison(name: str, cls: type) -> tuple[str, str]:
