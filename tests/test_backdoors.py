@@ -40,6 +40,7 @@ from redqubit.data import Dataset, load_image_folder, load_npz, load_splits
 from redqubit.errors import UsageError
 from redqubit.metrics import BackdoorRates, ssim
 from redqubit.search import NSGA2, ParticleSwarm
+from redqubit.storage.files import sealed
 from redqubit.training import logits, train
 
 
@@ -568,7 +569,7 @@ def test_a_saved_front_is_read_back_and_says_what_was_chosen(tmp_path: Path, see
 def test_a_damaged_front_is_one_clear_error(tmp_path: Path) -> None:
     front = QcolorFront((candidate(1, 0.995),), (candidate(1, 0.995),))
     path = save_front(front, tmp_path / "front.json")
-    good = path.read_text()
+    good = path.read_text().partition(', "crc32"')[0] + "}"
     damaged = [
         good[:-20],
         "[]",
@@ -579,10 +580,11 @@ def test_a_damaged_front_is_one_clear_error(tmp_path: Path) -> None:
         good.replace('"losses"', '"loses"'),
         good.replace('"front": [\n  0', '"front": [\n  1'),
         good.replace('"front": [\n  0', '"front": ['),
+        good.replace('"dissimilarity": 0', f'"dissimilarity": {10**400}, "was": 0'),
     ]
-    assert len({good, *damaged}) == 10, "each is damaged in a way of its own"
+    assert len({good, *damaged}) == 11, "each is damaged in a way of its own"
     for text in damaged:
-        path.write_text(text)
+        path.write_text(sealed(text))
         with pytest.raises(UsageError, match="`path` must be a saved front, but") as error:
             load_front(path)
         assert "\n" not in str(error.value)

@@ -186,7 +186,7 @@ def _pickled(data: bytes, folder: Path) -> None:
 
 
 def _front(data: bytes, folder: Path) -> None:
-    load_front(_file(folder, "front.json", data)).best(0.9)
+    load_front(_file(folder, "front.json", _resealed(data))).best(0.9)
 
 
 def _table(data: bytes, folder: Path) -> None:

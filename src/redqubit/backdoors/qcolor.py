@@ -1,6 +1,5 @@
 """Qcolor: the ratios of the colour channels as a trigger, found by NSGA-II."""
 
-import json
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from torch import Tensor
 from redqubit.backdoors.base import TRIGGERS, ColorTrigger
 from redqubit.errors import UsageError
 from redqubit.search import NSGA2, OnGeneration, Vector, Workers, knee
-from redqubit.storage.files import write_text
+from redqubit.storage.files import load_json, save_json
 
 SEEDS = 3  # fewest seeds behind the loss of a candidate that may be called an optimum
 
@@ -224,7 +223,7 @@ def save_front(front: QcolorFront, path: str | os.PathLike[str], *, min_ssim: fl
         },
     }
     path = Path(path).expanduser()
-    write_text(path, json.dumps(text, indent=1, allow_nan=False) + "\n")
+    save_json(path, text)
     return path
 
 
@@ -236,7 +235,7 @@ def load_front(path: str | os.PathLike[str]) -> QcolorFront:
     """
     path = Path(path).expanduser()
     try:
-        raw = json.loads(path.read_bytes())
+        raw = load_json(path)
         evaluated = tuple(_candidate(row) for row in raw["evaluated"])
         by_place = dict(enumerate(evaluated))
         candidates = tuple(by_place[place] for place in raw["front"])
