@@ -177,7 +177,6 @@ def test_arguments_are_checked(run: RunFolder) -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 sys.path.insert(0, {tests!r})
 import test_runner
 from redqubit.runner import run_cells
