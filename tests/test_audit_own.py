@@ -1,5 +1,6 @@
 """Audits of a user's own model and data: audited as they are, left as they were, and every fault told at once."""
 
+import json
 import math
 import sys
 from pathlib import Path
@@ -81,6 +82,59 @@ def test_a_factory_of_ones_own_on_data_of_ones_own(tmp_path: Path, monkeypatch: 
     weights = [load_file(page.parent / "artifacts" / f"make_model-{seed}.safetensors")["1.weight"] for seed in (3, 4)]
     assert not torch.equal(*weights)  # each seed has its own start
     assert "own" in page.read_text(encoding="utf-8")
+
+
+PLAIN = """
+from torch import nn
+
+def make_net(input_shape, n_classes):
+    return nn.Sequential(nn.Linear(input_shape[0], 8), nn.Tanh(), nn.Dropout(0.2), nn.Linear(8, n_classes))
+"""
+
+
+def test_a_factory_without_a_generator_gives_the_same_again_until_its_code_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plainnet.py").write_text(PLAIN, encoding="utf-8")
+    weights = []
+    for run in "ab":
+        torch.rand(1)  # what ran before is no matter
+        audit("plainnet:make_net", own_sets(), out=tmp_path / run, **{**TINY, "seeds": [0, 1]})
+        weights += [
+            load_file(tmp_path / run / "artifacts" / f"make_net-{seed}.safetensors")["0.weight"] for seed in (0, 1)
+        ]
+    assert torch.equal(weights[0], weights[2])
+    assert torch.equal(weights[1], weights[3])
+    assert not torch.equal(weights[0], weights[1])
+    (tmp_path / "plainnet.py").write_text(PLAIN.replace("0.2", "0.5"), encoding="utf-8")
+    with pytest.raises(UsageError, match="holds another"):
+        audit("plainnet:make_net", own_sets(), out=tmp_path / "a", **{**TINY, "seeds": [0, 1]})
+
+
+DEAD = """
+from torch import nn
+
+class Dead(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return 1e-3 * x[:, :3] * self.out.bias.abs() - x.new_tensor([0, 5, 5])
+"""
+
+
+def test_a_model_that_guesses_is_not_called_robust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deadnet.py").write_text(DEAD, encoding="utf-8")
+    page = audit("deadnet:Dead", own_sets(), twin="hybrid_twin", out=tmp_path / "run", **{**TINY, "epochs": 60})
+    said = json.loads(page.with_suffix(".json").read_text())
+    texts = [finding["text"] for finding in said["findings"]]
+    assert "without attack Dead is not shown to beat one answer to all" in next(t for t in texts if "twin" in t)
+    flag = next(f for f in said["checks"] if f["code"] == "no-better-than-guessing" and f["subject"] == "Dead")
+    assert (flag["severity"], flag["evidence"]["one_answer"]) == ("fail", pytest.approx(1 / 3))
+    assert "†" in page.read_text(encoding="utf-8")
 
 
 class Odd(nn.Module):

@@ -13,7 +13,7 @@ from scipy.stats import t
 from redqubit.errors import UsageError
 from redqubit.report import build
 from redqubit.report.tables import label, merged, number, t975, tables
-from redqubit.result import Panel, Result, Summary, append, save_summary
+from redqubit.result import Flag, Panel, Result, Summary, append, save_summary
 from redqubit.storage.arrays import save_arrays
 from synthetic_run import EPS, image_row, proportion, store, synthetic_results, synthetic_run
 
@@ -100,7 +100,8 @@ def test_the_parts_come_in_their_order(page: Seen) -> None:
         "Red-team audit", "✓ Holds", "✗ Fails", "? Unclear", "· Note", "What this does not show", "Only test samples",
         "rests on n = 300", "Figure 1.", "Figure 2.", "Table 1.", "Nothing was measured",
         "1 failed, 1 gave a warning, 100 passed",
-        "✗ Failed", "gradient-masking", "! Warnings", "✓ 100 passed", "finite-logits-0", "our 95\xa0% interval",
+        "✗ Failed", "A gradient-free attack is stronger", "! Warnings", "✓ 100 passed", "finite-logits-0",
+        "our 95\xa0% interval",
         "18,432,000", "redqubit audit --config", "torch = 2.6", "experiment: audit",
     ]  # fmt: skip
     body = page.shown[page.shown.index("How to run it again") :]  # after the table of contents
@@ -117,7 +118,8 @@ def test_every_format_says_the_numbers_of_the_results(format_: str, run: Path, p
             assert result.low is not None
             assert result.high is not None
             shown = f"{100 * result.value:.1f}", f"[{100 * result.low:.1f}, {100 * result.high:.1f}]"
-            dagger = "†" if result.flags else ""
+            failed = {"model": "dressed QNN", "attack": "PGD"}.items() <= result.config.items() and result.config["eps"]
+            dagger = "†" if result.flags or failed else ""
             count = f"{result.k}/300"
             words = (shown[0] + dagger, shown[1], count if format_ == "html" else f"({count})")
             assert " ".join(words) in text.replace(" †", "†")
@@ -250,6 +252,24 @@ def test_what_is_no_run_folder_is_refused(make: Any, tmp_path: Path) -> None:
     make(tmp_path / "other")
     with pytest.raises(UsageError, match="must be the folder of a run"):
         build(tmp_path / "other")
+
+
+def test_a_check_that_failed_stamps_the_numbers_of_its_attack(tmp_path: Path) -> None:
+    attacks = ("fgsm", "pgd", "worst_case")
+    store(
+        tmp_path,
+        [
+            Result("audit", m, "robust_accuracy", 0.5 + i / 100 + 10 * eps, {"model": m, "attack": a, "eps": eps})
+            for i, (m, a) in enumerate((m, a) for m in "ab" for a in attacks)
+            for eps in (0.0, 0.01)
+        ],
+    )
+    panel = Panel("table", "t", metric="robust_accuracy", x="model", group="attack", where={"eps": 0.01})
+    flags = (Flag("masked", "fail", "m", subject="a / pgd"), Flag("fine", "ok", "f", subject="b"))
+    save_summary(tmp_path / "summary.json", Summary("t", panels=(panel,), flags=flags))
+    rows = [row for row in build(tmp_path).with_suffix(".md").read_text().splitlines() if row.startswith("| ")]
+    stamped = {row.split(" | ")[0].strip("| "): ["†" in cell for cell in row.split(" | ")[1:]] for row in rows}
+    assert [stamped[a] for a in attacks] == [[False, False], [True, False], [True, False]]
 
 
 def test_pictures_come_from_the_artifacts_alone(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,8 @@ def audit(
         'report.html'
     """
     config = resolve(Audit(), changes)
+    if "claim_eps" not in changes and config.claim_eps not in config.eps:
+        config = replace(config, claim_eps=min(config.eps, key=lambda eps: abs(eps - config.claim_eps)))
     check(config)
     where = find_device(device)
     load_data.cache_clear()  # a file may have changed since the last audit
@@ -100,8 +102,9 @@ def audit(
     labels = plan_poisoning(config, subjects, train_set, device=where, asked=changes)
     shields = plan_defenses(config, subjects, train_set, test_set, device=where)
     given = data if isinstance(data, str) else train_set.name
-    # what a name does not tell: the numbers of one's own data and weights
+    # what a name does not tell: the numbers of one's own data and weights, and the code of one's own model
     content = {s.name: fingerprint(s.make(0).state_dict().values()) for s in subjects if s.trained}
+    content |= {f"{s.name}, code": s.code for s in subjects if s.code}
     if given not in NAMES or not isinstance(data, str):
         content["data"] = fingerprint([train_set.x, train_set.y, test_set.x, test_set.y])
     settings = {

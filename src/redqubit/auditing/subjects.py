@@ -64,6 +64,17 @@ class Subject:
         """Whether it comes with its weights."""
         return self.weights is not None or isinstance(self.source, nn.Module)
 
+    @property
+    def code(self) -> str:
+        """Which function makes it, with a hash of the file that holds the function; empty for a model of ours."""
+        if isinstance(self.source, nn.Module) or ":" not in self.source:
+            return ""
+        module, _, function = self.source.partition(":")
+        imported(self.source)
+        file = getattr(sys.modules[module], "__file__", None)
+        content = Path(file).read_bytes() if file else b""
+        return f"{module}:{function} {hashlib.sha256(content).hexdigest()[:16]}"
+
     def make(self, seed: int) -> nn.Module:
         """Build the model for a seed, untrained unless `trained`."""
         made = self._without_noise(seed)

@@ -38,6 +38,7 @@ from redqubit.sanity import (
     chance_check,
     convergence_check,
     curve_check,
+    guess_check,
     noise_check,
     sample_size_check,
     single_step_check,
@@ -46,6 +47,7 @@ from redqubit.statistics import PairedTest, mcnemar, paired_bootstrap, smallest_
 from redqubit.storage.arrays import load_arrays
 
 WHITE_BOX = ("pgd_strong", "pgd", "mim", "fgsm")  # strongest first
+GUESSES = "no-better-than-guessing"  # the flag of a model that is not right more often than one answer to all
 DESCRIBED = 10  # qubits up to which expressibility is estimated
 
 
@@ -146,21 +148,25 @@ def _findings(table: AuditTable, flags: Sequence[Flag]) -> list[Finding]:
             f"samples; without attack it is right on {_percent(start)}.",
             "fails" if share < limit else "unclear",
             f"seed {seed}: {first.k} of {first.n}, 95 % interval {100 * first.low:.1f} to {_percent(first.high)}; "
-            f"{_count(len(worst), 'seed')}: {100 * min(spread):.1f} to {_percent(max(spread))}; chance is "
+            f"{_over(spread)}; chance is "
             f"{_percent(chance)}; below {_percent(limit)}, half of what is right without attack, this counts as "
             "failed, and above as unclear: attacks can refute robustness, not prove it",
         )
     ]
     if len(table.models) > 1:
-        out.append(_against_twin(table))
+        out.append(_against_twin(table, [m for m in table.models if any(f.code == GUESSES for f in failed[m])]))
+    warned = [f for f in flags if f.severity == "warning" and f.subject.split(" / ")[0] == model]
     out.append(
         Finding(
-            "No trust check of the attacks failed on the model: nothing found suggests that the attacks were weakened."
-            if not bad
-            else f"{_count(len(bad), 'trust check')} failed on the model: its robustness numbers overstate what holds.",
+            f"{_count(len(bad), 'trust check')} failed on the model: its robustness numbers overstate what holds."
+            if bad
+            else f"No trust check of the attacks failed on the model, {len(warned)} warned."
+            if warned
+            else "No trust check of the attacks failed on the model: nothing found suggests that the attacks were "
+            "weakened.",
             "info" if not bad else "fails",
             "; ".join(
-                [f"{f.code}: {f.message}" for f in bad[:3]]
+                [f"{f.code}: {f.message}" for f in (bad or warned)[:3]]
                 + [f"failed on {m}: {', '.join(f.code for f in failed[m])}" for m in table.models[1:] if failed[m]]
             ),
         )
@@ -168,7 +174,13 @@ def _findings(table: AuditTable, flags: Sequence[Flag]) -> list[Finding]:
     return out
 
 
-def _against_twin(table: AuditTable) -> Finding:
+def _over(shares: Sequence[float]) -> str:
+    if len(shares) == 1:
+        return "1 seed"
+    return f"lowest and highest of {len(shares)} seeds {100 * min(shares):.1f} and {_percent(max(shares))}"
+
+
+def _against_twin(table: AuditTable, guessing: Sequence[str]) -> Finding:
     model, twin, eps = *table.models, table.config.claim_eps
     seeds = [s for s in table.seeds(model) if s in table.seeds(twin)]
     tests: list[PairedTest] = [mcnemar(table.worst(model, s, eps), table.worst(twin, s, eps)) for s in seeds]
@@ -186,8 +198,17 @@ def _against_twin(table: AuditTable) -> Finding:
             f"; mean over {len(seeds)} seeds {100 * value:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}] "
             f"({over.method})"
         )
+    starts = [np.mean([float(table.correct[m, s, "clean", 0.0].double().mean()) for s in seeds]) for m in (model, twin)]
+    detail += f"; right without attack: {model} {_percent(float(starts[0]))}, {twin} {_percent(float(starts[1]))}"
     n = len(table.test_set)
     detail += f"; {n} samples can be expected to show {100 * smallest_detectable_difference(n):.1f} points"
+    if guessing:
+        return Finding(
+            f"At eps {eps:g}, {model} and its twin {twin} cannot be compared: without attack {' and '.join(guessing)} "
+            f"{'are' if len(guessing) > 1 else 'is'} not shown to beat one answer to all.",
+            "unclear",
+            detail,
+        )
     verdict = "more robust than" if low > 0 else "less robust than" if high < 0 else "not shown to differ from"
     return Finding(
         f"At eps {eps:g}, {model} is {verdict} its twin {twin}.",
@@ -207,6 +228,7 @@ def _flags(table: AuditTable) -> list[Flag]:
         def at(attack: str, radius: float = eps, model: str = model, seed: int = seed) -> Tensor:
             return table.correct[model, seed, attack, radius]
 
+        out.append(guess_check(at("clean", 0.0), table.test_set.y, subject=model))
         if white is None:
             continue
         subject = f"{model} / {white}"

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
@@ -105,7 +105,26 @@ def _read(folder: Path) -> Run:
         ) from None
     path = folder / "summary.json"
     summary = load_summary(path) if path.exists() else _plain_summary(results, about)
-    return Run(folder, results, summary, about, config)
+    return Run(folder, _stamped(results, summary.flags), summary, about, config)
+
+
+def _stamped(results: Sequence[Result], flags: Sequence[Flag]) -> list[Result]:
+    """Return the results with the codes of the trust checks that failed on the attack, or on the model under all."""
+    failed: dict[tuple[str, str], set[str]] = {}
+    for flag in flags:
+        if flag.severity == "fail":
+            model, _, attack = flag.subject.partition(" / ")
+            for name in (attack, "worst_case"):  # which the attack is part of
+                failed.setdefault((model, name), set()).add(flag.code)
+
+    def stamped(result: Result) -> Result:
+        model, attack = (str(result.config.get(key)) for key in ("model", "attack"))
+        codes = failed.get((model, attack), set()) | failed.get((model, ""), set())
+        if result.metric != "robust_accuracy" or not codes or result.config.get("eps") == 0:
+            return result
+        return replace(result, flags=tuple(sorted(codes.union(result.flags))))
+
+    return [stamped(result) for result in results] if failed else list(results)
 
 
 def _check(run: Run) -> None:

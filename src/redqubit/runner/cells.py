@@ -1,10 +1,13 @@
 """Cells: what is done whole or not at all."""
 
 import time
+import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
+
+import torch
 
 from redqubit.errors import UsageError
 from redqubit.result import Result
@@ -42,9 +45,15 @@ def take(queue: list[Cell], unended: Collection[str], most: int | None = None) -
 
 
 def measured(cell: Cell) -> list[Result]:
-    """Run a cell and fill in what only the runner knows."""
+    """Run a cell and fill in what only the runner knows.
+
+    Models of other people draw from torch's own generator (initial weights, dropout): it is set by the name of the
+    cell, so that its results do not depend on what ran before in the same process.
+    """
     start = time.perf_counter()
-    results = list(cell.run())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(zlib.crc32(cell.name.encode()))
+        results = list(cell.run())
     seconds = time.perf_counter() - start
     if {result.cell for result in results} != {cell.name}:
         raise ValueError("a cell must return at least one result, and all of its results must carry its name")

@@ -121,6 +121,30 @@ def chance_check(correct: Tensor, eps: float, n_classes: int, *, subject: str = 
     return Flag("largest-eps-above-chance", severity, message, evidence, subject)
 
 
+def guess_check(correct: Tensor, y: Tensor, *, subject: str = "") -> Flag:
+    """Flag a model that is not shown to be right without attack more often than the most frequent label `y` would be.
+
+    What attacks leave of such a model says nothing about robustness: an answer that never changes withstands them all.
+
+    Example:
+        >>> import torch
+        >>> guess_check(torch.arange(90) < 31, torch.arange(90) % 3).severity
+        'fail'
+    """
+    right, guess = accuracy(correct), float(y.bincount().max()) / len(y)
+    if right.low <= guess:
+        severity: Severity = "fail"
+        message = (
+            f"Without attack accuracy is {right.value:.3f}, not shown to be above that of one answer to all "
+            f"({guess:.3f}): train longer or on more samples."
+        )
+    else:
+        severity = "ok"
+        message = f"Without attack accuracy is {right.value:.3f}, above that of one answer to all ({guess:.3f})."
+    evidence = {"accuracy": right.value, "low": right.low, "n": right.n, "one_answer": guess}
+    return Flag("no-better-than-guessing", severity, message, evidence, subject)
+
+
 def curve_check(correct: Mapping[float, Tensor], *, subject: str = "") -> Flag:
     """Flag a security curve, masks by eps, that rises from one eps to the next; corrected for the number of steps.
 
