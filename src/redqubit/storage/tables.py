@@ -62,7 +62,8 @@ def _read(content: bytes) -> pa.Table:
         metadata.row_group(i) for i in range(metadata.num_row_groups)
     ]  # whose column(j) ends the process if broken
     # equal values take no room in the file, but in a table; of a text each kind is read once, and then counted
-    _allow(max(sum(group.total_byte_size for group in groups), 8 * metadata.num_rows * len(schema)))
+    rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
+    _allow(max(sum(group.total_byte_size for group in groups), 8 * rows * len(schema)))
     table = pq.read_table(pa.BufferReader(content), read_dictionary=texts, partitioning=None)
     parts = [part for name in texts for part in table[name].chunks]
     _allow(sum(pc.sum(pc.binary_length(part.dictionary).take(part.indices)).as_py() or 0 for part in parts))
