@@ -577,6 +577,7 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str
 
 def test_weights_are_downloaded_once_checked_and_load(served: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "new"
+    folder.mkdir()
     with pytest.raises(UsageError, match=r"r18.pth is in none of .* allow the download"):
         find_weights("resnet18", data_dir=folder, download=False)
     assert not served

@@ -15,8 +15,18 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits, load_iris
 
-from redqubit.data import Dataset, first_stratified, formats, load, load_npz, load_splits, stratified_subset
-from redqubit.data import sets as data
+from redqubit.data import (
+    SPLITS,
+    Dataset,
+    check_trainable,
+    find_weights,
+    first_stratified,
+    formats,
+    load,
+    load_npz,
+    load_splits,
+    stratified_subset,
+)
 from redqubit.data.originals import ORIGINALS
 from redqubit.errors import UsageError
 from redqubit.reading import read_npz
@@ -88,8 +98,8 @@ def test_subset_keeps_places_in_order_and_masks() -> None:
 def test_one_class_may_be_held_but_not_trained_on() -> None:
     one = Dataset(X, Y, 3).subset(Y == 1)
     with pytest.raises(UsageError, match="all labels are 1"):
-        data.check_trainable(one)
-    data.check_trainable(Dataset(X, Y, 3))
+        check_trainable(one)
+    check_trainable(Dataset(X, Y, 3))
 
 
 # ---- stratified subsets ----------------------------------------------------------------------------------------------
@@ -235,6 +245,19 @@ def test_folder_named_by_the_environment(real: Path, monkeypatch: pytest.MonkeyP
     one_line(error)
 
 
+def test_folders_that_are_not_there_are_refused_and_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REDQUBIT_DATA", raising=False)
+    gone = tmp_path / "gone"
+    for named in (lambda: load("mnist", data_dir=gone), lambda: find_weights("resnet18", data_dir=gone)):
+        with pytest.raises(UsageError, match=r"`data_dir` must be a folder, but .* is not there") as error:
+            named()
+        one_line(error)
+    monkeypatch.setenv("REDQUBIT_DATA", str(gone))
+    with pytest.raises(UsageError, match=r"REDQUBIT_DATA must be a folder, but .* is not there"):
+        find_weights("resnet18")
+    assert not list(tmp_path.iterdir())
+
+
 # ---- npz files of one's own ------------------------------------------------------------------------------------------
 
 
@@ -276,6 +299,7 @@ def test_own_npz_layouts(tmp_path: Path) -> None:
         ({"x": np.zeros((3, 2)), "y": np.eye(3, dtype=int)}, r"\(3, 3\)"),
         ({"x": np.zeros((3, 2)), "y": np.arange(4)}, "it has 4"),
         ({"x": np.zeros((3, 2)), "y": np.arange(3) - 1}, "-1 to 1"),
+        ({"x": np.zeros((3, 2)), "y": np.arange(3) + 1}, "they are 1 to 3, each there and none 0: subtract 1"),
         ({"x": np.zeros((3, 2)), "y": np.zeros(3, dtype=int)}, "n_classes"),
         ({"x": np.zeros((0, 2)), "y": np.zeros(0, dtype=int)}, "at least one"),
         ({"x": np.zeros((3, 2), dtype="U4"), "y": np.arange(3)}, "<U4"),
@@ -286,6 +310,62 @@ def test_own_npz_refused(tmp_path: Path, arrays: dict[str, np.ndarray], match: s
     np.savez(path, **arrays)
     with pytest.raises(UsageError, match=match) as error:
         load_npz(path, n_classes=None)
+    one_line(error)
+
+
+def test_labels_from_one_are_refused_where_no_class_is_just_absent(tmp_path: Path) -> None:
+    path, x = tmp_path / "own.npz", np.zeros((3, 2))
+    np.savez(path, x=x, y=np.arange(3) + 1)
+    assert load_npz(path, n_classes=4).n_classes == 4  # which says that class 0 has no sample
+    np.savez(path, x=x, y=np.array([1, 3, 4]))  # class 2 has none either: a part of a larger set
+    assert load_npz(path).n_classes == 5
+    np.savez(path, x_train=x, y_train=np.array([1, 2, 1]), x_test=x, y_test=np.array([0, 1, 2]))
+    assert load_npz(path, split="train").n_classes == 3  # the other part has class 0
+    np.savez(path, x_train=x, y_train=np.array([1, 2, 1]), x_test=x, y_test=np.array([1, 2, 3]))
+    for split in SPLITS:
+        with pytest.raises(UsageError, match="1 to 3, each there and none 0"):
+            load_npz(path, split=split)
+
+
+def test_both_parts_of_a_set_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    x, y = RNG.random((30, 4)).astype(np.float32), np.arange(30) % 3
+    x[3] = x[0]  # the same sample twice
+    np.savez("parts.npz", x_train=x[:20], y_train=y[:20], x_test=x[20:], y_test=y[20:])
+    for path in ("parts.npz", tmp_path / "parts.npz"):
+        train, test = load_splits(path)
+        assert torch.equal(train.x, torch.from_numpy(x[:20]))
+        assert torch.equal(test.x, torch.from_numpy(x[20:]))
+    np.savez("whole.npz", x=x, y=y)
+    train, test = load_splits("whole.npz")
+    assert test.y.bincount().tolist() == [2, 2, 2]
+    rows = [{tuple(row) for row in part.x.tolist()} for part in (train, test)]
+    assert rows[0].isdisjoint(rows[1])
+    assert rows[0] | rows[1] == {tuple(row) for row in x.tolist()}
+    for folder in ("train", "test"):
+        for label in ("cat", "dog"):
+            (tmp_path / "pictures" / folder / label).mkdir(parents=True)
+            Image.new("RGB", (4, 4)).save(tmp_path / "pictures" / folder / label / "0.png")
+    assert [len(part) for part in load_splits("pictures")] == [2, 2]
+    np.savez("iris", x=x, y=y)  # iris.npz, and a file with the very name of a set
+    Path("iris.npz").rename("iris")
+    assert len(load_splits("iris")[0]) == 120
+    np.savez("negative.npz", x=x, y=y - 1)
+    with pytest.raises(UsageError, match=r"must lie in 0\.\.1, but it spans -1 to 1") as error:
+        load_splits("negative.npz")
+    one_line(error)
+
+
+def test_paths_are_not_taken_for_misspelt_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("missing.npz", "some/folder", str(tmp_path / "gone")):
+        for read in (load, load_splits):
+            with pytest.raises(UsageError, match="must lead to a file or folder of data, but is not there") as error:
+                read(name)
+            assert name in one_line(error)
+    np.savez("own.npz", x=np.zeros((3, 2)), y=np.arange(3))
+    with pytest.raises(UsageError, match=r"`own\.npz` is a file or folder: read it by load_splits, load_npz") as error:
+        load("own.npz")
     one_line(error)
 
 

@@ -40,6 +40,26 @@ def cache_folder() -> Path:
     return Path(pooch.os_cache("redqubit"))
 
 
+def data_folders(data_dir: str | os.PathLike[str] | None) -> list[Path]:
+    """Return where data are looked for: `data_dir`, else the folder that REDQUBIT_DATA names and the user's cache.
+
+    The last one takes downloads. The cache is made then; the others must be there, since one that is not is mistyped.
+
+    Raises:
+        UsageError: If `data_dir` or what REDQUBIT_DATA names is no folder.
+    """
+    named = data_dir if data_dir is not None else os.environ.get("REDQUBIT_DATA")
+    if data_dir is None and not named:
+        return [cache_folder()]
+    folder = Path(named or "").expanduser()
+    if not folder.is_dir():
+        what = "Argument `data_dir`" if data_dir is not None else "Variable REDQUBIT_DATA"
+        but = "is a file" if folder.exists() else "is not there"
+        remedy = "correct it or make the folder" if data_dir is not None else "correct or unset it"
+        raise UsageError(f"{what} must be a folder, but `{folder}` {but}: {remedy}.")
+    return [folder] if data_dir is not None else [folder, cache_folder()]
+
+
 def fetch(remote: Remote, folder: Path, *, progress: Progress | None = None) -> Path:
     """Download a file into a folder unless a copy with the right checksum is there.
 

@@ -14,6 +14,7 @@ from redqubit.data.downloads import Remote
 from redqubit.errors import UsageError
 
 Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
 PICTURES = (".png", ".jpg", ".jpeg")
 
 

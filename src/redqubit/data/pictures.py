@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from torch.nn.functional import interpolate
 
-from redqubit.data.sets import Dataset
+from redqubit.data.dataset import Dataset
 from redqubit.errors import UsageError
 
 BATCH = 256  # pictures at a time, so that no second copy of a large set is held

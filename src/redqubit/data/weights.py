@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from redqubit.data.downloads import Progress, Remote, cache_folder, fetch
+from redqubit.data.downloads import Progress, Remote, data_folders, fetch
 from redqubit.errors import UsageError
 from redqubit.registry import unknown
 
@@ -46,15 +46,12 @@ def find_weights(
         progress: Called with (bytes done, bytes in all) during a download.
 
     Raises:
-        UsageError: If the name is unknown, or the file is absent and cannot be downloaded.
+        UsageError: If the name is unknown, `data_dir` is no folder, or the file is absent and cannot be downloaded.
     """
     if backbone not in REMOTES:
         raise unknown("backbone", backbone, REMOTES)
     remote = REMOTES[backbone]
-    named = data_dir or os.environ.get("REDQUBIT_DATA") or None
-    folders = [] if named is None else [Path(named).expanduser()]
-    if data_dir is None:
-        folders.append(cache_folder())
+    folders = data_folders(data_dir)
     names = [f"{backbone}_imagenet.safetensors", *([] if remote is None else [remote.name])]
     places = [place for f in folders for place in (f, f / "weights", f.absolute().parent / "weights")]
     for file in (place / name for place in places for name in names):
