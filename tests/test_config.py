@@ -74,6 +74,28 @@ def test_assignments_hold_yaml_values() -> None:
     assert resolve(Audit(), assignments(["lr=1e-3"])).lr == 1e-3
 
 
+def test_fractions_are_numbers_wherever_they_are_written(tmp_path: Path) -> None:
+    pixels = (4 / 255, 8 / 255)
+    file = tmp_path / "audit.yaml"
+    file.write_text("eps: [4/255, 8/255]\nclaim_eps: 8/255\n", encoding="utf-8")
+    for changes in (
+        {"eps": ["4/255", " 8/255 "], "claim_eps": "8/255"},
+        {"eps": ("4/255", "8/255"), "claim_eps": 8 / 255},
+        assignments(["eps=[4/255, 8/255]", "claim_eps=8/255"]),
+        read(file),
+    ):
+        made = resolve(Audit(), changes)
+        assert (made.eps, made.claim_eps) == (pixels, 8 / 255)
+    for wrong in ("8/0", "-8/255", "1/2/3", "8/", "/8", "9" * 10 + "/8"):
+        with pytest.raises(UsageError, match=r"`eps\.0` is wrong"):
+            resolve(Audit(), {"eps": [wrong]})
+    nested: list[object] = []
+    for _ in range(2000):
+        nested = [nested]
+    with pytest.raises(UsageError, match=r"`eps\.0` is wrong"):
+        resolve(Audit(), {"eps": nested})
+
+
 @pytest.mark.parametrize("pair", ["eps", "=3", "eps=[0.1", "x={a", "x=!!python/object/apply:os.system [true]"])
 def test_assignments_that_are_none_are_told(pair: str) -> None:
     with pytest.raises(UsageError, match="Argument `--set` must be key=value") as caught:

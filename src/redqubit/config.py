@@ -1,5 +1,6 @@
 """From mappings (a YAML file, `--set key=value`) to the frozen dataclass that a run needs."""
 
+import re
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -24,7 +25,7 @@ def resolve(base: C, changes: Mapping[str, Any]) -> C:
 
     Args:
         base: An instance of a frozen dataclass.
-        changes: New values by field name; text is read as the field's type.
+        changes: New values by field name; text is read as the field's type, and 8/255 as the number it stands for.
 
     Raises:
         UsageError: for a name that is no field, naming the nearest, or a value of the wrong type.
@@ -34,16 +35,17 @@ def resolve(base: C, changes: Mapping[str, Any]) -> C:
         >>> @dataclass(frozen=True)
         ... class Config:
         ...     eps: float = 0.1
-        >>> resolve(Config(), {"eps": "0.3"})
-        Config(eps=0.3)
+        >>> resolve(Config(), {"eps": "0.3"}), resolve(Config(), {"eps": "1/8"})
+        (Config(eps=0.3), Config(eps=0.125))
     """
     kind = type(base)
     names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
     for key in changes:
         if key not in names:
             raise unknown("configuration key", key, names)
+    given = {k: [_divided(e) for e in v] if isinstance(v, list | tuple) else _divided(v) for k, v in changes.items()}
     try:
-        return TypeAdapter(kind).validate_python({**asdict(base), **changes})  # type: ignore[call-overload]
+        return TypeAdapter(kind).validate_python(asdict(base) | given)  # type: ignore[call-overload]
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -116,3 +118,9 @@ def assignments(pairs: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"Argument `--set` must be key=value, but is {pair!r}.")
         out[key.strip()] = parsed(value, f"Argument `--set` must be key=value with a plain value, but is {pair!r}")
     return out
+
+
+def _divided(value: Any) -> Any:
+    """Return the number that a fraction such as 8/255 stands for, and anything else as it is."""
+    fraction = re.fullmatch(r"\s*([0-9]{1,9})/([1-9][0-9]{0,8})\s*", value) if isinstance(value, str) else None
+    return int(fraction[1]) / int(fraction[2]) if fraction else value

@@ -43,7 +43,7 @@ def audit_command(
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Safetensors file of the model: audited as it is.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2.")] = None,
-    eps: Annotated[str | None, typer.Option(help="L-infinity radii, such as 0.05,0.1.")] = None,
+    eps: Annotated[str | None, typer.Option(help="L-infinity radii, such as 0.05,0.1 or 4/255,8/255.")] = None,
     attacks: Annotated[
         str | None, typer.Option(help="Attacks, such as fgsm,pgd_strong,square.", autocompletion=several("attacks"))
     ] = None,
