@@ -78,6 +78,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "rank": (x[:, :, None, None, None], y),
         "vector": (x[:, 0], y),
         "labels": (x, y - 1),
+        "counted": (x, y + 1),
         "fractions": (x, y + 0.5),
         "one": (x, np.zeros_like(y)),
         "ones": (x, np.where(np.arange(60) < 40, 1, y)),
@@ -133,6 +134,7 @@ DATA = {
     "rank": "must be images (N, C, H, W) or features (N, d)",
     "vector": "must be images (N, C, H, W) or features (N, d)",
     "labels": "must lie in 0..",
+    "counted": "they are 1 to 3, each there and none 0: subtract 1",
     "fractions": "must hold whole-number labels",
     "one": "must be at least 2",
     "ones": "must hold two classes",
@@ -144,7 +146,7 @@ DATA = {
     "objects": "objects",
     "torn": "must be a whole, readable npz file",
     "words": "must be a whole, readable npz file",
-    "absent": "Unknown data set `absent.npz`",
+    "absent": "Path `absent.npz` must lead to a file or folder of data, but is not there",
 }
 MODEL = {
     "mymodels:probabilities": "are probabilities (rows of numbers from 0 that sum to 1): drop its last softmax",
@@ -197,6 +199,8 @@ OTHER = {
     "--data nothing": "`nothing` has none",
     "--data letters --data-dir nothing": "Data set `letters` must be on disk",
     "--data letters --data-dir words.npz": "`data_dir` must be a folder",
+    "--data-dir gone": "`data_dir` must be a folder, but `gone` is not there",  # though it is not needed
+    "--eps 8/0": "`eps.0` is wrong",
     "--data mnits": "did you mean mnist",
     "--out foreign": "foreign holds notes.txt",
     "--out words.npz": "words.npz",
@@ -206,6 +210,8 @@ REPRODUCE = {
     "robqunn --preset smok": "Unknown preset `smok`: did you mean smoke?",
     "robqunn --set drawz=3": "Unknown configuration key `drawz`: did you mean draws?",  # before any download
     "robqunn --preset smoke --set data=letters --data-dir nothing": "Data set `letters` must be on disk",
+    "robqunn --preset smoke --data-dir gone": "`data_dir` must be a folder, but `gone` is not there",
+    "robqunn --preset smoke --data-dir gone --dry-run": "`data_dir` must be a folder, but `gone` is not there",
     "robqunn --preset smoke --set data=mnits": "did you mean mnist",
     "robqunn --preset smoke --set n_train=100000": "must lie in 1..1297",
     "robqunn --preset smoke --set draws=1": "`draws` must",
@@ -221,7 +227,9 @@ SCREEN = {
     "--data bright.npz": "must lie in [0, 1]",
     "--data keys.npz": "must hold x_train and y_train",
     "--data torn.npz": "must be a whole, readable npz file",
-    "--data absent.npz": "Unknown data set `absent.npz`",
+    "--data absent.npz": "Path `absent.npz` must lead to a file or folder of data, but is not there",
+    "--data counted.npz": "they are 1 to 3, each there and none 0: subtract 1",
+    "--data digits --data-dir gone": "`data_dir` must be a folder, but `gone` is not there",
     "--data nothing": "nothing",
     "--data good.npz --encoder angel": "Unknown encoder `angel`: did you mean angle?",
     "--data good.npz --encoder mymodels:good": "quantum.Circuit, but mymodels:good returned Linear",

@@ -13,8 +13,24 @@ from redqubit.errors import UsageError
 T = TypeVar("T")
 
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; a run that was stopped is taken up there.")]
+
+
+def _data_dir(folder: Path | None) -> Path | None:
+    """Check a folder before any work: one that is mistyped would otherwise be made, and filled."""
+    if folder is not None:
+        from redqubit.data.downloads import data_folders
+
+        data_folders(folder)
+    return folder
+
+
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Folder of data sets; REDQUBIT_DATA when absent, then downloads.")
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        callback=_data_dir,
+        help="Folder of data sets; REDQUBIT_DATA when absent, then downloads.",
+    ),
 ]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file of `key: value` lines.")]
 Settings = Annotated[
