@@ -226,6 +226,28 @@ def test_bad_inputs_and_labels(x: Tensor, y: Tensor, match: str) -> None:
     assert "\n" not in str(error.value)
 
 
+class Casts(nn.Linear):
+    """A model that turns its inputs into the type of its weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype))
+
+
+def test_inputs_of_another_type_than_the_weights() -> None:
+    said = (
+        r"inputs of torch.float64, but Linear has parameters of torch.float32 and does not: call .float\(\) on the inp"
+    )
+    x, y = X.flatten(1), Y
+    with pytest.raises(UsageError, match=said) as error:
+        FGSM()(nn.Linear(x.shape[1], 5), x.double(), y, generator=seeded())
+    assert "\n" not in str(error.value)
+    with pytest.raises(UsageError, match=r"call .double\(\) on the inputs, or .float\(\) on the model"):
+        FGSM()(nn.Linear(x.shape[1], 5).double(), x, y, generator=seeded())
+    assert FGSM()(Casts(x.shape[1], 5), x.double(), y, generator=seeded()).dtype == torch.float64
+    with pytest.raises(RuntimeError, match="shapes"):  # a fault that has nothing to do with types stays what it is
+        FGSM()(nn.Linear(x.shape[1] + 1, 5), x, y, generator=seeded())
+
+
 class Returns(nn.Module):
     def __init__(self, output: Callable[[Tensor], object]) -> None:
         super().__init__()

@@ -258,8 +258,8 @@ def check_model(model: nn.Module, x: Tensor, n_classes: int, *, needs_gradient: 
         needs_gradient: Whether the logits must have a gradient to the input.
 
     Raises:
-        UsageError: when the outputs have the wrong shape, are too few, not finite or probabilities, or when no
-            gradient reaches the input.
+        UsageError: when the model does not take the type of `x`, when the outputs have the wrong shape, are too few,
+            not finite or probabilities, or when no gradient reaches the input.
 
     Example:
         >>> check_model(nn.Sequential(nn.Linear(4, 3), nn.Softmax(1)), torch.rand(8, 4), 3)
@@ -269,8 +269,17 @@ def check_model(model: nn.Module, x: Tensor, n_classes: int, *, needs_gradient: 
     """  # noqa: E501
     name = type(model).__name__
     x = x.detach().requires_grad_(needs_gradient)
-    with torch.set_grad_enabled(needs_gradient):
-        logits = model(x)
+    try:
+        with torch.set_grad_enabled(needs_gradient):
+            logits = model(x)
+    except RuntimeError as error:
+        own = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
+        if own == x.dtype:
+            raise
+        raise UsageError(
+            f"Argument `model` must take inputs of {x.dtype}, but {name} has parameters of {own} and does not: call "
+            f"{_cast(own)} on the inputs, or {_cast(x.dtype)} on the model."
+        ) from error
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x) or logits.shape[1] < 2:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise UsageError(
@@ -302,6 +311,11 @@ def check_model(model: nn.Module, x: Tensor, n_classes: int, *, needs_gradient: 
             f"Argument `model` must pass gradients to its input, but the logits of {name} are cut off from it: remove "
             "detach, no_grad or numpy from its forward pass, or use an attack without gradients such as `square`."
         )
+
+
+def _cast(dtype: torch.dtype) -> str:
+    """Return the method that turns a tensor or a module into a floating type."""
+    return {torch.float32: ".float()", torch.float64: ".double()"}.get(dtype, f".to({dtype})")
 
 
 def _check_inputs(x: Tensor, y: Tensor, batch_size: int) -> None:
