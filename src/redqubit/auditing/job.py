@@ -147,8 +147,9 @@ def audit(
             test_set,
             run.artifacts,
         )
+        evaluations = [int(r.value) for r in results if r.metric == "circuit_evaluations"]
         cost: dict[str, float | int | str] = {
-            "circuit evaluations": f"{sum(int(r.value) for r in results if r.metric == 'circuit_evaluations'):,}",
+            "circuit evaluations": f"{sum(evaluations):,}" if evaluations else "none by a layer of RedQubit",
         }
         save_summary(run.path / "summary.json", summarise(table, cost=cost, rerun=rerun))
     from redqubit import report  # which loads what draws, and is due at the end alone

@@ -111,6 +111,7 @@ def summarise(table: AuditTable, *, cost: Mapping[str, float | int | str], rerun
             *poisoning_limits(table.poisoning.plan),
             *defense_limits(table.defenses),
             "Robust accuracy is an upper bound: a stronger attack can only lower it.",
+            *(["No twin was audited: what a classical network would withstand here is not known."] if not twin else []),
             "The seeds vary initial weights, circuit angles and the order of samples, on one data set.",
         ),
     )
@@ -201,7 +202,8 @@ def _against_twin(table: AuditTable, guessing: Sequence[str]) -> Finding:
     starts = [np.mean([float(table.correct[m, s, "clean", 0.0].double().mean()) for s in seeds]) for m in (model, twin)]
     detail += f"; right without attack: {model} {_percent(float(starts[0]))}, {twin} {_percent(float(starts[1]))}"
     n = len(table.test_set)
-    detail += f"; {n} samples can be expected to show {100 * smallest_detectable_difference(n):.1f} points"
+    p = float(np.mean([float(table.worst(m, seeds[0], eps).double().mean()) for m in (model, twin)]))
+    detail += f"; {n} samples can be expected to show {100 * smallest_detectable_difference(n, p=min(max(p, 1 / n), 1 - 1 / n)):.1f} points"
     if guessing:
         return Finding(
             f"At eps {eps:g}, {model} and its twin {twin} cannot be compared: without attack {' and '.join(guessing)} "
