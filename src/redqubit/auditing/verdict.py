@@ -203,7 +203,8 @@ def _against_twin(table: AuditTable, guessing: Sequence[str]) -> Finding:
     detail += f"; right without attack: {model} {_percent(float(starts[0]))}, {twin} {_percent(float(starts[1]))}"
     n = len(table.test_set)
     p = float(np.mean([float(table.worst(m, seeds[0], eps).double().mean()) for m in (model, twin)]))
-    detail += f"; {n} samples can be expected to show {100 * smallest_detectable_difference(n, p=min(max(p, 1 / n), 1 - 1 / n)):.1f} points"
+    least = smallest_detectable_difference(n, p=min(max(p, 1 / n), 1 - 1 / n))
+    detail += f"; {n} samples can be expected to show {100 * least:.1f} points"
     if guessing:
         return Finding(
             f"At eps {eps:g}, {model} and its twin {twin} cannot be compared: without attack {' and '.join(guessing)} "
