@@ -188,6 +188,12 @@ def test_other_data_in_the_same_folder_is_another_run(tmp_path: Path) -> None:
         audit("hybrid_twin", (train_set, moved), out=tmp_path / "run", **TINY)
 
 
+def test_tensors_in_place_of_data_sets_are_refused(tmp_path: Path) -> None:
+    train_set, test_set = own_sets()
+    with pytest.raises(UsageError, match=r"make each by redqubit\.Dataset\(x, y, n_classes\)"):
+        audit("cnn", ((train_set.x, train_set.y), (test_set.x, test_set.y)), out=tmp_path / "run")  # type: ignore[arg-type]
+
+
 def test_weights_are_loaded_and_not_trained(tmp_path: Path) -> None:
     train_set, test_set = own_sets((1, 4, 4))
     model = MODELS["cnn"]((1, 4, 4), 3, generator=seeded(7))

@@ -37,6 +37,7 @@ def many(): return nn.Linear(4, 7)
 def narrow(): return nn.Linear(5, 3)
 def flat(): return nn.Sequential(nn.Linear(4, 1), nn.Flatten(0))
 def no_model(): return 3
+def double(): return nn.Linear(4, 3).double()
 def frozen(): return nn.Linear(4, 3).requires_grad_(False)
 def raises(): raise RuntimeError("two\\nlines")
 class Needs(nn.Module):
@@ -90,6 +91,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "untested.npz", x_train=x, y_train=y, x_test=x[:0], y_test=y[:0])
     np.savez(folder / "narrow.npz", x_train=x, y_train=y, x_test=x[:, :3], y_test=y)
     np.savez(folder / "keys.npz", pixels=x)
+    np.savez(folder / "unsplit.npz", x=x, y=y - 1)
     np.savez(folder / "objects.npz", x=np.array([{}, {}], dtype=object), y=y[:2])
     (folder / "torn.npz").write_bytes((folder / "good.npz").read_bytes()[:300])
     (folder / "words.npz").write_text("words", encoding="utf-8")
@@ -136,6 +138,7 @@ DATA = {
     "labels": "must lie in 0..",
     "counted": "they are 1 to 3, each there and none 0: subtract 1",
     "fractions": "must hold whole-number labels",
+    "unsplit": "must lie in 0..1, but it spans -1 to 1",
     "one": "must be at least 2",
     "ones": "must hold two classes",
     "unequal": "must have the 20 rows",
@@ -155,6 +158,9 @@ MODEL = {
     "mymodels:narrow": "must take inputs of shape (4,)",
     "mymodels:flat": "must return logits of shape",
     "mymodels:Cut": "must pass gradients to its input",
+    "mymodels:double": "call .double() on the inputs, or .float() on the model",
+    "mymodels.py:good": "mymodels.py:good names a file: write mymodels:good",
+    "sub/mymodels.py:good": "write sub.mymodels:good",
     "mymodels:no_model": "must make an nn.Module",
     "mymodels:frozen": "must have a trainable parameter",
     "mymodels:raises": "two lines",

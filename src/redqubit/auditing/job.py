@@ -80,7 +80,7 @@ def audit(
         'report.html'
     """
     config = resolve(Audit(), changes)
-    if "claim_eps" not in changes and config.claim_eps not in config.eps:
+    if "claim_eps" not in changes and config.eps and config.claim_eps not in config.eps:
         config = replace(config, claim_eps=min(config.eps, key=lambda eps: abs(eps - config.claim_eps)))
     check(config)
     where = find_device(device)

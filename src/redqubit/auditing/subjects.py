@@ -14,16 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from redqubit.data import (
-    NAMES,
-    Dataset,
-    check_trainable,
-    first_stratified,
-    load_image_folder,
-    load_npz,
-    load_splits,
-    stratified_subset,
-)
+from redqubit.data import Dataset, check_trainable, first_stratified, load_splits
 from redqubit.errors import UsageError
 from redqubit.evasion import check_model
 from redqubit.models import MODELS, noisy
@@ -138,6 +129,12 @@ def imported(path: str, argument: str = "model") -> Callable[..., object]:
         UsageError: when the import fails, whatever the reason, or the name is no function.
     """
     module_name, _, attribute = path.partition(":")
+    if module_name.endswith(".py"):
+        dotted = ".".join(Path(module_name).with_suffix("").parts)
+        raise UsageError(
+            f"Argument `{argument}` must be package.module:function, but {path} names a file: write "
+            f"{dotted}:{attribute} in the folder from which {dotted} can be imported."
+        )
     sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
     try:
         found = getattr(importlib.import_module(module_name), attribute)
@@ -162,7 +159,9 @@ def check_subject(subject: Subject, x: Tensor) -> None:
     """Raise a `UsageError` when a model does not map these few inputs to one logit per class, with gradients."""
     model = subject.make(0).to(x.device).eval()
     try:
-        logits = model(x)
+        check_model(model, x, subject.n_classes)
+        with torch.no_grad():
+            logits = model(x)
     except UsageError:
         raise
     except Exception as error:
@@ -170,7 +169,6 @@ def check_subject(subject: Subject, x: Tensor) -> None:
         raise UsageError(
             f"Argument `model` must take inputs of shape {shape}, but {subject.name} raised {why}"
         ) from error
-    check_model(model, x, subject.n_classes)
     if logits.shape[1] != subject.n_classes:
         raise UsageError(
             f"Argument `model` must return a logit per class, but {subject.name} has {logits.shape[1]} and the data "
@@ -218,13 +216,14 @@ def find_data(
         UsageError: when the data cannot be found or trained on, or its two parts do not belong together.
     """
     if isinstance(data, tuple):
+        if [type(part) for part in data] != [Dataset, Dataset]:
+            raise UsageError(
+                "Argument `data` must be a name, a path, or a Dataset for training and one for testing, but has "
+                f"{' and '.join(type(part).__name__ for part in data)}: make each by redqubit.Dataset(x, y, n_classes)."
+            )
         train_set, test_set = data
-    elif data in NAMES or not Path(data).exists():
-        train_set, test_set = load_splits(data, data_dir=data_dir)
-    elif Path(data).is_dir():
-        train_set, test_set = (load_image_folder(data, split=s) for s in ("train", "test"))
     else:
-        train_set, test_set = _own_npz(Path(data))
+        train_set, test_set = load_splits(data, data_dir=data_dir)
     if n_train is not None and n_train < len(train_set):
         train_set = first_stratified(train_set, n_train)
     if n_test is not None and n_test < len(test_set):
@@ -242,17 +241,3 @@ def find_data(
             f"{test_set.n_classes} for testing: set `n_classes` alike."
         )
     return train_set, test_set
-
-
-def _own_npz(path: Path) -> tuple[Dataset, Dataset]:
-    try:
-        return load_npz(path, split="train"), load_npz(path, split="test")
-    except UsageError as no_splits:
-        try:
-            whole = load_npz(path)
-        except UsageError:
-            raise no_splits from None
-    test_set = stratified_subset(whole, max(len(whole) // 5, 1), generator=torch.Generator().manual_seed(0))
-    kept = {tuple(row.flatten().tolist()) for row in test_set.x}
-    rest = [i for i, row in enumerate(whole.x) if tuple(row.flatten().tolist()) not in kept]
-    return whole.subset(rest), test_set
