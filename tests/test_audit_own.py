@@ -132,7 +132,9 @@ def test_a_model_that_guesses_is_not_called_robust(tmp_path: Path, monkeypatch: 
     said = json.loads(page.with_suffix(".json").read_text())
     texts = [finding["text"] for finding in said["findings"]]
     assert "without attack Dead is not shown to beat one answer to all" in next(t for t in texts if "twin" in t)
-    flag = next(f for f in said["checks"] if f["code"] == "no-better-than-guessing" and f["subject"] == "Dead")
+    flag = next(
+        f for f in said["checks"] if f["code"] == "no-better-than-guessing" and f["subject"] == "Dead / worst_case"
+    )
     assert (flag["severity"], flag["evidence"]["one_answer"]) == ("fail", pytest.approx(1 / 3))
     assert "†" in page.read_text(encoding="utf-8")
 

@@ -265,7 +265,11 @@ def test_a_check_that_failed_stamps_the_numbers_of_its_attack(tmp_path: Path) ->
         ],
     )
     panel = Panel("table", "t", metric="robust_accuracy", x="model", group="attack", where={"eps": 0.01})
-    flags = (Flag("masked", "fail", "m", subject="a / pgd"), Flag("fine", "ok", "f", subject="b"))
+    flags = (
+        Flag("masked", "fail", "m", subject="a / pgd"),
+        Flag("fine", "ok", "f", subject="b / pgd"),
+        Flag("odd", "fail", "o", subject="b"),
+    )
     save_summary(tmp_path / "summary.json", Summary("t", panels=(panel,), flags=flags))
     rows = [row for row in build(tmp_path).with_suffix(".md").read_text().splitlines() if row.startswith("| ")]
     stamped = {row.split(" | ")[0].strip("| "): ["†" in cell for cell in row.split(" | ")[1:]] for row in rows}

@@ -231,7 +231,7 @@ def _flags(table: AuditTable) -> list[Flag]:
         def at(attack: str, radius: float = eps, model: str = model, seed: int = seed) -> Tensor:
             return table.correct[model, seed, attack, radius]
 
-        out.append(guess_check(at("clean", 0.0), table.test_set.y, subject=model))
+        out.append(guess_check(at("clean", 0.0), table.test_set.y, subject=f"{model} / worst_case"))
         if white is None:
             continue
         subject = f"{model} / {white}"

@@ -109,17 +109,17 @@ def _read(folder: Path) -> Run:
 
 
 def _stamped(results: Sequence[Result], flags: Sequence[Flag]) -> list[Result]:
-    """Return the results with the codes of the trust checks that failed on the attack, or on the model under all."""
+    """Return the results with the codes of the trust checks that failed on the attack, or on one of a worst case."""
     failed: dict[tuple[str, str], set[str]] = {}
     for flag in flags:
-        if flag.severity == "fail":
-            model, _, attack = flag.subject.partition(" / ")
+        model, of, attack = flag.subject.partition(" / ")
+        if flag.severity == "fail" and of:
             for name in (attack, "worst_case"):  # which the attack is part of
                 failed.setdefault((model, name), set()).add(flag.code)
 
     def stamped(result: Result) -> Result:
         model, attack = (str(result.config.get(key)) for key in ("model", "attack"))
-        codes = failed.get((model, attack), set()) | failed.get((model, ""), set())
+        codes = failed.get((model, attack), set())
         if result.metric != "robust_accuracy" or not codes or result.config.get("eps") == 0:
             return result
         return replace(result, flags=tuple(sorted(codes.union(result.flags))))
