@@ -97,10 +97,11 @@ def test_a_factory_without_a_generator_gives_the_same_again_until_its_code_chang
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "plainnet.py").write_text(PLAIN, encoding="utf-8")
+    (tmp_path / "shownnet.py").write_text("from plainnet import make_net\n", encoding="utf-8")
     weights = []
     for run in "ab":
         torch.rand(1)  # what ran before is no matter
-        audit("plainnet:make_net", own_sets(), out=tmp_path / run, **{**TINY, "seeds": [0, 1]})
+        audit("shownnet:make_net", own_sets(), out=tmp_path / run, **{**TINY, "seeds": [0, 1]})
         weights += [
             load_file(tmp_path / run / "artifacts" / f"make_net-{seed}.safetensors")["0.weight"] for seed in (0, 1)
         ]
@@ -109,7 +110,7 @@ def test_a_factory_without_a_generator_gives_the_same_again_until_its_code_chang
     assert not torch.equal(weights[0], weights[1])
     (tmp_path / "plainnet.py").write_text(PLAIN.replace("0.2", "0.5"), encoding="utf-8")
     with pytest.raises(UsageError, match="holds another"):
-        audit("plainnet:make_net", own_sets(), out=tmp_path / "a", **{**TINY, "seeds": [0, 1]})
+        audit("shownnet:make_net", own_sets(), out=tmp_path / "a", **{**TINY, "seeds": [0, 1]})
 
 
 DEAD = """

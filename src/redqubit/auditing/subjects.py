@@ -57,14 +57,16 @@ class Subject:
 
     @property
     def code(self) -> str:
-        """Which function makes it, with a hash of the file that holds the function; empty for a model of ours."""
+        """Which function makes it, with a hash of its module's file and of the file that defines it; "" if it is ours.
+
+        What these files import is not part of it.
+        """
         if isinstance(self.source, nn.Module) or ":" not in self.source:
             return ""
-        module, _, function = self.source.partition(":")
-        imported(self.source)
-        file = getattr(sys.modules[module], "__file__", None)
-        content = Path(file).read_bytes() if file else b""
-        return f"{module}:{function} {hashlib.sha256(content).hexdigest()[:16]}"
+        modules = self.source.partition(":")[0], getattr(imported(self.source), "__module__", "")
+        files = [getattr(sys.modules.get(name), "__file__", None) for name in modules]
+        digest = hashlib.sha256(b"\0".join(Path(file).read_bytes() for file in files if file))
+        return f"{self.source} {digest.hexdigest()[:16]}"
 
     def make(self, seed: int) -> nn.Module:
         """Build the model for a seed, untrained unless `trained`."""

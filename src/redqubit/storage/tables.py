@@ -58,9 +58,8 @@ def _read(content: bytes) -> pa.Table:
     texts = [field.name for field in schema if pa.types.is_string(field.type)]
     if odd := [str(field.type) for field in schema if not (field.name in texts or pa.types.is_primitive(field.type))]:
         raise ValueError(f"it holds {odd[0]}")
-    groups = [
-        metadata.row_group(i) for i in range(metadata.num_row_groups)
-    ]  # whose column(j) ends the process if broken
+    # nothing of a single column is asked for: where that is broken, Arrow ends the process
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     # equal values take no room in the file, but in a table; of a text each kind is read once, and then counted
     rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
     _allow(max(sum(group.total_byte_size for group in groups), 8 * rows * len(schema)))
